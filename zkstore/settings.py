@@ -1,0 +1,91 @@
+"""What one replica is told at its start: every setting that the running server reads, with its default.
+
+Owns:   the names, units and defaults of the settings. Nothing here reads a file (server/config.py does).
+Invariants:
+  1. Frozen: a process reads its settings once; what may change at run time is changed through the commit process.
+  2. Plain values only, so that the supervisor can hand the settings to its processes as JSON.
+Not here: the spelling of zoo.cfg's keys and system properties (server/config.py), hard limits (constants.py).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One replica's settings; the comment behind each is the zoo.cfg key or property that it comes from."""
+
+    data_dir: str = "data"  # dataDir
+    data_log_dir: str = ""  # dataLogDir; empty: data_dir
+    client_port: int = 2181  # clientPort; 0: any free port
+    client_port_address: str = ""  # clientPortAddress; empty: all addresses
+    client_port_listen_backlog: int = -1  # clientPortListenBacklog
+    server_id: int = 0  # myid
+    workers: int = 0  # --workers, zkstore.workers; 0: the cores available
+    embedded: bool = False  # --embedded, zkstore.embedded
+
+    tick_time_ms: int = 3000  # tickTime
+    init_limit_ticks: int = 10  # initLimit
+    sync_limit_ticks: int = 5  # syncLimit
+    min_session_timeout_ms: int = -1  # minSessionTimeout; -1: 2 ticks
+    max_session_timeout_ms: int = -1  # maxSessionTimeout; -1: 20 ticks
+    max_client_cnxns: int = 60  # maxClientCnxns: per address, 0: no limit
+    max_cnxns: int = 0  # maxCnxns: in total, 0: no limit
+    sessionless_timeout_ms: int = 10_000  # nio.sessionlessCnxnTimeout
+    tcp_keep_alive: bool = False  # clientTcpKeepAlive
+
+    frame_size_bytes_max: int = 0xFFFFF  # jute.maxbuffer
+    global_outstanding_limit: int = 1000  # globalOutstandingLimit
+    large_request_bytes_max: int = 104_857_600  # largeRequestMaxBytes
+    large_request_threshold_bytes: int = -1  # largeRequestThreshold
+
+    skip_acl: bool = False  # skipACL=yes
+    super_digest: str = ""  # DigestAuthenticationProvider.superDigest
+    digest_auth_enabled: bool = True  # DigestAuthenticationProvider.enabled
+    digest_algorithm: str = "SHA1"  # DigestAuthenticationProvider.digestAlg
+    auth_providers: tuple[str, ...] = ()  # authProvider.N (a Python "module:Class" or a known Java name)
+    enforce_auth_enabled: bool = False  # enforce.auth.enabled
+    enforce_auth_schemes: tuple[str, ...] = ()  # enforce.auth.schemes
+    ensemble_auth_names: tuple[str, ...] = ()  # ensembleAuthName
+
+    extended_types_enabled: bool = True  # extendedTypesEnabled; on unless switched off (ARCHITECTURE)
+    emulate_353_ttl: bool = False  # emulate353TTLNodes
+    container_check_interval_ms: int = 60_000  # znode.container.checkIntervalMs
+    container_per_minute_max: int = 10_000  # znode.container.maxPerMinute
+    container_never_used_ms_max: int = 0  # znode.container.maxNeverUsedIntervalMs; 0: never
+    close_session_txn_enabled: bool = True  # closeSessionTxn.enabled
+
+    force_sync: bool = True  # forceSync=no switches the journal's flush off
+    fsync_warning_threshold_ms: int = 1000  # fsync.warningthresholdms
+    log_retention_ms: int = 7 * 24 * 3600 * 1000  # zkstore.logRetentionMs
+    log_retention_bytes: int = 1 << 30  # zkstore.logRetentionBytes
+    map_size_bytes: int = 1 << 40  # zkstore.mapSizeBytes: of the sparse map, never resized
+    disk_reserve_bytes: int = 256 << 20  # zkstore.diskReserveBytes: kept allocated past the last page
+    checkpoint_bytes: int = 48 << 20  # zkstore.checkpointBytes: of change between two checkpoints
+    checkpoint_interval_ms: int = 5000  # zkstore.checkpointIntervalMs
+    journal_segment_bytes: int = 16 << 20  # zkstore.journalSegmentBytes
+
+    fourletter_whitelist: tuple[str, ...] = ("srvr",)  # 4lw.commands.whitelist; ("*",): all
+
+    @property
+    def session_timeout_ms_bounds(self) -> tuple[int, int]:
+        """(least, greatest) session timeout that a client may negotiate."""
+        least = self.min_session_timeout_ms
+        greatest = self.max_session_timeout_ms
+        return (
+            least if least >= 0 else 2 * self.tick_time_ms,
+            greatest if greatest >= 0 else 20 * self.tick_time_ms,
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """The inverse of `to_json`; a key this version does not know is an error of ours."""
+        given = json.loads(text)
+        known = {field.name for field in fields(cls)}
+        assert set(given) <= known, sorted(set(given) - known)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
