@@ -1,0 +1,173 @@
+"""Decoding of requests: one straight function for each body that is not decoded where it is used.
+
+Owns:   nothing; pure. Bodies begin at `BODY`, behind the RequestHeader {int xid, int type}.
+Invariants:
+  1. A body that ends early raises RemoteProtocolError, and nothing else is ever raised.
+Source: zookeeper.jute; reference: section B, section G for multi.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from zkstore.errors import RemoteProtocolError
+from zkstore.jute.codec import (
+    INT_INT,
+    read_bool,
+    read_buffer,
+    read_int,
+    read_long,
+    read_text,
+    read_texts,
+)
+from zkstore.proto import opcodes as op
+from zkstore.tree import acl as acls
+
+BODY: Final = 8
+RawAcl = list[tuple[int, bytes | None, bytes | None]] | None
+
+_CONNECT: Final = struct.Struct(">iqiq")
+
+
+class Connect(NamedTuple):
+    """A ConnectRequest."""
+
+    protocol_version: int
+    last_zxid_seen: int
+    timeout_ms: int
+    session_id: int
+    password: bytes
+    read_only: bool | None  # None: the client is of before 3.4 and did not say
+
+
+class Create(NamedTuple):
+    path: bytes
+    data: bytes | None
+    acl: RawAcl
+    flags: int
+    ttl_ms: int
+
+
+class MultiOp(NamedTuple):
+    """One operation in a multi: its type, and its request decoded as of that type."""
+
+    type: int
+    request: Create | tuple[bytes, bytes | None, int] | tuple[bytes, int] | tuple[bytes]
+
+
+def read_connect(frame: bytes) -> Connect:
+    """Decode the first frame of a connection. Source: ConnectRequest; readOnly since 3.4."""
+    if len(frame) < _CONNECT.size:
+        raise RemoteProtocolError(f"connect request of {len(frame)} bytes")
+    version, last_zxid_seen, timeout_ms, session_id = _CONNECT.unpack_from(frame)
+    password, offset = read_buffer(frame, _CONNECT.size)
+    read_only = read_bool(frame, offset)[0] if offset < len(frame) else None
+    return Connect(version, last_zxid_seen, timeout_ms, session_id, password or b"", read_only)
+
+
+def read_header(frame: bytes) -> tuple[int, int]:
+    """RequestHeader → (xid, type)."""
+    if len(frame) < BODY:
+        raise RemoteProtocolError(f"request of {len(frame)} bytes has no header")
+    xid, kind = INT_INT.unpack_from(frame)
+    return xid, kind
+
+
+def read_create(frame: bytes, kind: int, offset: int) -> tuple[Create, int]:
+    """create, create2, createContainer; createTTL has a long more."""
+    path, offset = read_text(frame, offset)
+    data, offset = read_buffer(frame, offset)
+    acl, offset = acls.read(frame, offset)
+    flags, offset = read_int(frame, offset)
+    ttl_ms = -1
+    if kind == op.CREATE_TTL:
+        ttl_ms, offset = read_long(frame, offset)
+    return Create(path, data, acl, flags, ttl_ms), offset
+
+
+def read_set_data(frame: bytes, offset: int) -> tuple[tuple[bytes, bytes | None, int], int]:
+    path, offset = read_text(frame, offset)
+    data, offset = read_buffer(frame, offset)
+    version, offset = read_int(frame, offset)
+    return (path, data, version), offset
+
+
+def read_path_int(frame: bytes, offset: int) -> tuple[tuple[bytes, int], int]:
+    """delete and check {path, version}; checkWatches, removeWatches {path, type}; addWatch {path, mode}."""
+    path, offset = read_text(frame, offset)
+    number, offset = read_int(frame, offset)
+    return (path, number), offset
+
+
+def read_path_bool(frame: bytes, offset: int) -> tuple[bytes, bool, int]:
+    """exists, getData, getChildren, getChildren2 {path, watch}."""
+    path, offset = read_text(frame, offset)
+    watch, offset = read_bool(frame, offset)
+    return path, watch, offset
+
+
+def read_set_acl(frame: bytes, offset: int) -> tuple[bytes, RawAcl, int]:
+    path, offset = read_text(frame, offset)
+    acl, offset = acls.read(frame, offset)
+    version, _ = read_int(frame, offset)
+    return path, acl, version
+
+
+def read_auth(frame: bytes, offset: int) -> tuple[bytes, bytes]:
+    """AuthPacket {int type, ustring scheme, buffer auth} → (scheme, auth)."""
+    _, offset = read_int(frame, offset)
+    scheme, offset = read_text(frame, offset)
+    auth, _ = read_buffer(frame, offset)
+    return scheme, auth or b""
+
+
+def read_set_watches(frame: bytes, offset: int, vectors: int) -> tuple[int, list[list[bytes]]]:
+    """setWatches (3 vectors) and setWatches2 (5) → (relative zxid, the vectors)."""
+    relative_zxid, offset = read_long(frame, offset)
+    lists = []
+    for _ in range(vectors):
+        paths, offset = read_texts(frame, offset)
+        lists.append(paths)
+    return relative_zxid, lists
+
+
+_WRITE_KINDS: Final = op.CREATES | {op.DELETE, op.SET_DATA, op.CHECK}
+_READ_KINDS: Final = frozenset((op.GET_DATA, op.GET_CHILDREN))
+
+
+def _read_sub(frame: bytes, kind: int, offset: int) -> tuple[MultiOp, int]:
+    if kind in op.CREATES:
+        create, offset = read_create(frame, kind, offset)
+        if kind != op.CREATE_TTL and not 0 <= create.flags <= 6:
+            raise RemoteProtocolError(f"create flags {create.flags} in a multi")
+        return MultiOp(kind, create), offset
+    if kind == op.SET_DATA:
+        set_data, offset = read_set_data(frame, offset)
+        return MultiOp(kind, set_data), offset
+    if kind in _READ_KINDS:
+        path, _, offset = read_path_bool(frame, offset)
+        return MultiOp(kind, (path,)), offset
+    path_int, offset = read_path_int(frame, offset)
+    return MultiOp(kind, path_int), offset
+
+
+def read_multi(frame: bytes, *, reads: bool) -> list[MultiOp]:
+    """The operations of a multi (reads=False) or a multiRead (reads=True).
+
+    Shape:  repeat MultiHeader {int type, bool done, int err} and the record; the end has done set.
+    Raises: RemoteProtocolError for a type that may not be there: the reply is MarshallingError.
+    """
+    allowed = _READ_KINDS if reads else _WRITE_KINDS
+    ops: list[MultiOp] = []
+    offset = BODY
+    while True:
+        kind, offset = read_int(frame, offset)
+        done, offset = read_bool(frame, offset)
+        _, offset = read_int(frame, offset)
+        if done:
+            return ops
+        if kind not in allowed:
+            raise RemoteProtocolError(f"operation {kind} in a multi")
+        one, offset = _read_sub(frame, kind, offset)
+        ops.append(one)

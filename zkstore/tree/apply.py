@@ -1,0 +1,283 @@
+"""Applying committed transactions to the tree: the one function that leader, follower and recovery share.
+
+Owns:   the changes of one batch, in memory, until storage writes them in one LMDB transaction.
+Invariants:
+  1. Deterministic: the same txns over the same tree give the same values, whoever applies them.
+  2. A txn that does not fit the tree changes nothing and gives its error: nothing is half applied.
+  3. Each change leaves one effect: what watchers are told, and what was there before.
+Shape:  an effect is six values in a row: event type (0: none), path, ACL id of the node, ACL id of the parent,
+        the node's value before (None: it was not there), the parent's value before (None: unchanged).
+        A result is (error code, reply body).
+Design: values are immutable bytes (tree/node.py), so "before" is free; a node changed often in one batch is
+        written once. Source: DataTree.processTxn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from zkstore.constants import INLINE_DATA_BYTES_MAX
+from zkstore.errors import Code
+from zkstore.jute.codec import buffer, pack_int
+from zkstore.proto import opcodes as op
+from zkstore.records.txn import Body, Txn
+from zkstore.tree import node as nodes
+from zkstore.tree.paths import split, wrap_int
+
+Result = tuple[int, bytes]
+Effects = list[int | bytes | None]
+
+_OK: Final = int(Code.OK)
+_NO_NODE: Final[Result] = (int(Code.NO_NODE), b"")
+_NODE_EXISTS: Final[Result] = (int(Code.NODE_EXISTS), b"")
+
+
+@dataclass(slots=True)
+class Totals:
+    """The aggregates of a tree; kept with each batch, never recomputed at start."""
+
+    nodes: int = 0
+    ephemerals: int = 0
+    bytes: int = 0  # lengths of paths and data. Source: DataTree.approximateDataSize
+    digest: int = 0  # sum of the nodes' digests modulo 2**64
+    next_acl_id: int = 1
+    next_data_id: int = 1
+
+
+class Source(Protocol):
+    """What storage lends to a batch: the tree as it was before it."""
+
+    def node(self, path: bytes) -> bytes | None: ...
+
+    def ephemerals(self, session_id: int) -> list[bytes]: ...
+
+    def find_acl(self, encoded: bytes) -> int | None: ...
+
+    def needs_long_name(self, path: bytes) -> bool: ...
+
+
+class Batch:
+    """The changes of some committed txns. Fields are what storage has to write; None deletes."""
+
+    def __init__(self, source: Source, totals: Totals) -> None:
+        self._source = source
+        self.totals = totals
+        self.nodes: dict[bytes, bytes | None] = {}
+        self.data: dict[int, bytes] = {}  # by data id: what lives apart
+        self.acls: dict[bytes, int] = {}  # new ACLs: encoded → id
+        self.ephemerals: dict[tuple[int, bytes], bool] = {}  # (session, path) → there or gone
+        self.sweep: dict[bytes, bool] = {}  # containers and TTL nodes: there or gone
+        self.sessions: dict[int, int | None] = {}  # → timeout_ms
+        self.effects: Effects = []  # of the txn at hand
+
+    def node(self, path: bytes) -> bytes | None:
+        """The node's value as this batch sees it."""
+        try:
+            return self.nodes[path]
+        except KeyError:
+            return self._source.node(path)
+
+    def apply(self, txn: Txn) -> tuple[Result, Effects]:
+        """Apply one txn; returns what its client is told and the effects."""
+        zxid, session_id, _, time_ms, kind, body = txn
+        self.effects = effects = []
+        return self._apply(zxid, session_id, time_ms, kind, body), effects
+
+    def _apply(self, zxid: int, session_id: int, time_ms: int, kind: int, body: Body) -> Result:
+        if kind == op.SET_DATA or kind == op.RECONFIG:
+            return self._set_data(zxid, time_ms, body)
+        if kind in op.CREATES:
+            return self._create(zxid, session_id, time_ms, kind, body)
+        if kind == op.DELETE or kind == op.DELETE_CONTAINER:
+            return self._delete(zxid, body[0])
+        if kind == op.SET_ACL:
+            return self._set_acl(body)
+        if kind == op.MULTI:
+            return self._multi(zxid, session_id, time_ms, body[0])
+        if kind == op.CREATE_SESSION:
+            self.sessions[session_id] = body[0]
+            return _OK, b""
+        if kind == op.CLOSE_SESSION:
+            return self._close_session(zxid, session_id, body[0])
+        if kind == op.ERROR:
+            return body[0], b""
+        assert kind == op.CHECK, kind
+        return _OK, b""
+
+    def _set_data(self, zxid: int, time_ms: int, body: Body) -> Result:
+        path, data, version = body
+        old = self.node(path)
+        if old is None:
+            return _NO_NODE
+        new = nodes.with_data(
+            old, path, data, zxid=zxid, time_ms=time_ms, version=version,
+            data_id=self._apart(data),
+        )  # fmt: skip
+        fields = nodes.unpack(old)
+        totals = self.totals
+        totals.bytes += (len(data) if data is not None else 0) - fields[nodes.DATA_LENGTH]
+        totals.digest += nodes.digest_of(new) - fields[0]
+        self.nodes[path] = new
+        self.effects += (op.NODE_DATA_CHANGED, path, fields[nodes.ACL_ID], 0, old, None)
+        return _OK, new[nodes.STAT]
+
+    def _apart(self, data: bytes | None) -> int:
+        """A new id if the data is too large to live in its node, else 0."""
+        if data is None or len(data) <= INLINE_DATA_BYTES_MAX:
+            return 0
+        data_id = self.totals.next_data_id
+        self.totals.next_data_id = data_id + 1
+        self.data[data_id] = data
+        return data_id
+
+    def _create(self, zxid: int, session_id: int, time_ms: int, kind: int, body: Body) -> Result:
+        path, data, acl = body[:3]
+        if kind == op.CREATE_CONTAINER:
+            parent_cversion, owner = body[3], nodes.CONTAINER_OWNER
+        elif kind == op.CREATE_TTL:
+            parent_cversion, owner = body[3], nodes.ttl_owner(body[4])
+        else:
+            parent_cversion, owner = body[4], session_id if body[3] else 0
+        parent_path, name = split(path)
+        parent = self.node(parent_path)
+        if parent is None:
+            return _NO_NODE
+        if self.node(path) is not None:
+            return _NODE_EXISTS
+        acl_id = self.acl_id(acl)
+        new = nodes.create(
+            path, data, zxid=zxid, time_ms=time_ms, owner=owner, acl_id=acl_id,
+            data_id=self._apart(data),
+            long_name=name if self._source.needs_long_name(path) else None,
+        )  # fmt: skip
+        self.nodes[path] = new
+        fields = nodes.unpack(parent)
+        cversion, pzxid = fields[nodes.CVERSION], fields[nodes.PZXID]
+        if parent_cversion == -1:
+            parent_cversion = wrap_int(cversion + 1)
+        if parent_cversion > cversion:  # false after a replay, and past 2147483647, as in Apache
+            cversion, pzxid = parent_cversion, zxid
+        self._set_parent(parent_path, parent, cversion, fields[nodes.CHILDREN] + 1, pzxid)
+        self._count(path, new, owner, session_id)
+        self.effects += (
+            op.NODE_CREATED, path, acl_id, fields[nodes.ACL_ID], None, parent[: nodes.BODY],
+        )  # fmt: skip
+        if kind == op.CREATE:
+            return _OK, buffer(path)
+        return _OK, buffer(path) + new[nodes.STAT]
+
+    def _count(self, path: bytes, new: bytes, owner: int, session_id: int) -> None:
+        """Enter a new node in the aggregates."""
+        totals = self.totals
+        totals.nodes += 1
+        totals.bytes += len(path) + nodes.unpack(new)[nodes.DATA_LENGTH]
+        totals.digest += nodes.digest_of(new)
+        if owner:
+            if nodes.is_ephemeral(owner):
+                totals.ephemerals += 1
+                self.ephemerals[session_id, path] = True
+            else:
+                self.sweep[path] = True
+
+    def _set_parent(
+        self, path: bytes, parent: bytes, cversion: int, children: int, pzxid: int
+    ) -> None:
+        new = nodes.with_children(
+            parent, path, cversion=cversion, children=children, pzxid=pzxid
+        )
+        self.totals.digest += nodes.digest_of(new) - nodes.digest_of(parent)
+        self.nodes[path] = new
+
+    def _delete(self, zxid: int, path: bytes) -> Result:
+        old = self.node(path)
+        if old is None:
+            return _NO_NODE
+        parent_path, _ = split(path)
+        parent = self.node(parent_path)
+        assert parent is not None, path
+        fields = nodes.unpack(parent)
+        self._set_parent(
+            parent_path, parent, fields[nodes.CVERSION], fields[nodes.CHILDREN] - 1,
+            max(fields[nodes.PZXID], zxid),
+        )  # fmt: skip
+        mine = nodes.unpack(old)
+        self.nodes[path] = None
+        totals = self.totals
+        totals.nodes -= 1
+        totals.bytes -= len(path) + mine[nodes.DATA_LENGTH]
+        totals.digest -= mine[0]
+        owner = mine[nodes.OWNER]
+        if owner:
+            if nodes.is_ephemeral(owner):
+                totals.ephemerals -= 1
+                self.ephemerals[owner, path] = False
+            else:
+                self.sweep[path] = False
+        self.effects += (
+            op.NODE_DELETED, path, mine[nodes.ACL_ID], fields[nodes.ACL_ID],
+            old, parent[: nodes.BODY],
+        )  # fmt: skip
+        return _OK, b""
+
+    def _set_acl(self, body: Body) -> Result:
+        path, acl, aversion = body
+        old = self.node(path)
+        if old is None:
+            return _NO_NODE
+        new = nodes.with_acl(old, path, acl_id=self.acl_id(acl), aversion=aversion)
+        self.nodes[path] = new
+        self.totals.digest += nodes.digest_of(new) - nodes.digest_of(old)
+        self.effects += (0, path, 0, 0, old, None)
+        return _OK, new[nodes.STAT]
+
+    def acl_id(self, encoded: bytes) -> int:
+        """The id of an ACL; a new one gets a new id, and no id is ever used again."""
+        known = self.acls.get(encoded)
+        if known is None:
+            known = self._source.find_acl(encoded)
+        if known is None:
+            known = self.totals.next_acl_id
+            self.totals.next_acl_id = known + 1
+            self.acls[encoded] = known
+        return known
+
+    def _multi(
+        self, zxid: int, session_id: int, time_ms: int, subs: list[tuple[int, Body]]
+    ) -> Result:
+        """All or nothing: with an error among the sub-txns (prep found one) none is applied."""
+        if any(kind == op.ERROR for kind, _ in subs):
+            return _OK, _failed_multi(subs)
+        parts = []
+        for kind, body in subs:
+            error, reply = self._apply(zxid, session_id, time_ms, kind, body)
+            # A sub-txn fails here only if prep and apply disagree about the tree.
+            assert error == _OK, (zxid, kind, error)
+            # All creates but the first kind come back as create2. Source: MultiResponse.
+            shown = op.CREATE2 if kind in op.CREATES and kind != op.CREATE else kind
+            parts.append(pack_int(shown) + b"\0" + pack_int(0) + reply)
+        return _OK, b"".join(parts) + MULTI_END
+
+    def _close_session(self, zxid: int, session_id: int, paths: list[bytes]) -> Result:
+        """Delete what the session owns: the paths that prep listed, and any that it did not."""
+        owned = dict.fromkeys(paths)
+        owned.update(dict.fromkeys(self._source.ephemerals(session_id)))
+        for (owner, path), there in self.ephemerals.items():
+            if owner == session_id and there:
+                owned[path] = None
+        for path in owned:
+            self._delete(zxid, path)
+        self.sessions[session_id] = None
+        return _OK, b""
+
+
+MULTI_END: Final = pack_int(-1) + b"\1" + pack_int(-1)
+
+
+def _failed_multi(subs: list[tuple[int, Body]]) -> bytes:
+    """Before the failing sub-txn 0, then its code, then runtime inconsistency (prep wrote both)."""
+    parts = []
+    for kind, body in subs:
+        code = body[0] if kind == op.ERROR else 0
+        parts.append(pack_int(op.ERROR) + b"\0" + pack_int(code) + pack_int(code))
+    return b"".join(parts) + MULTI_END

@@ -1,0 +1,183 @@
+"""Authentication providers: how a connection proves who it is, and which ids an ACL entry matches.
+
+Owns:   the table of providers of one process. Pure: remote addresses and auth data come in as arguments.
+Invariants:
+  1. An identity is (scheme, id), both bytes; scheme b"super" passes every check.
+  2. A provider never raises on a client's data but AuthFailed.
+Design: a provider is a small class; `Providers.load` finds further ones by "module:Class", so that a site's
+        own scheme is a Python class of four methods. The scheme name comes from the class, as in Apache.
+Source: IPAuthenticationProvider, DigestAuthenticationProvider, EnsembleAuthenticationProvider, ProviderRegistry.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+import ipaddress
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from zkstore.errors import ConfigError
+
+Identity = tuple[bytes, bytes]
+
+
+class AuthFailed(Exception):
+    """The auth data proves nothing; the connection is closed."""
+
+
+class Provider(Protocol):
+    """One scheme of authentication."""
+
+    scheme: bytes
+    is_authenticated: bool  # whether its ids stand in for the `auth` scheme
+
+    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
+        """The identities that the data proves. Raises: AuthFailed."""
+
+    def matches(self, identity: bytes, expression: bytes) -> bool:
+        """Whether an ACL entry's expression means this id."""
+
+    def is_valid(self, expression: bytes) -> bool:
+        """Whether the expression may stand in an ACL."""
+
+    def user_name(self, identity: bytes) -> bytes:
+        """What whoAmI and the audit log call the id."""
+
+
+class IpProvider:
+    """Scheme `ip`: address or address/bits."""
+
+    scheme = b"ip"
+    is_authenticated = False
+
+    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
+        return [(b"ip", address.encode())]
+
+    def matches(self, identity: bytes, expression: bytes) -> bool:
+        try:
+            network = ipaddress.ip_network(expression.decode(), strict=False)
+            return ipaddress.ip_address(identity.decode()) in network
+        except ValueError:
+            return False
+
+    def is_valid(self, expression: bytes) -> bool:
+        try:
+            ipaddress.ip_network(expression.decode(), strict=False)
+        except ValueError:
+            return False
+        return True
+
+    def user_name(self, identity: bytes) -> bytes:
+        return identity
+
+
+class DigestProvider:
+    """Scheme `digest`: id user:base64(hash("user:password")); with the super digest, super."""
+
+    scheme = b"digest"
+    is_authenticated = True
+
+    def __init__(self, algorithm: str, super_digest: str) -> None:
+        name = algorithm.lower().replace("-", "").replace("sha3", "sha3_")
+        try:
+            hashlib.new(name)
+        except ValueError:
+            raise ConfigError(f"digestAlg={algorithm}: no such hash algorithm") from None
+        self._algorithm = name
+        self._super_digest = super_digest.encode()
+
+    def digest(self, auth: bytes) -> bytes:
+        """user:password → user:base64(hash)."""
+        user = auth.split(b":", 1)[0]
+        return user + b":" + base64.b64encode(hashlib.new(self._algorithm, auth).digest())
+
+    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
+        digest = self.digest(auth)
+        identities = [(b"digest", digest)]
+        if self._super_digest and digest == self._super_digest:
+            identities.insert(0, (b"super", b""))
+        return identities
+
+    def matches(self, identity: bytes, expression: bytes) -> bool:
+        return identity == expression
+
+    def is_valid(self, expression: bytes) -> bool:
+        return expression.count(b":") == 1
+
+    def user_name(self, identity: bytes) -> bytes:
+        return identity.split(b":", 1)[0]
+
+
+class EnsembleProvider:
+    """Scheme `ensemble`: the client names the ensemble it means; a wrong name closes the connection."""
+
+    scheme = b"ensemble"
+    is_authenticated = False
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(name.encode() for name in names)
+
+    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
+        if auth and self._names and auth not in self._names:
+            raise AuthFailed(f"ensemble name {auth!r} is none of ours")
+        return []
+
+    def matches(self, identity: bytes, expression: bytes) -> bool:
+        return False
+
+    def is_valid(self, expression: bytes) -> bool:
+        return False
+
+    def user_name(self, identity: bytes) -> bytes:
+        return identity
+
+
+_ENSEMBLE_JAVA: Final = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider"
+
+
+class Providers:
+    """The schemes that this server knows."""
+
+    def __init__(self, providers: Iterable[Provider], *, skip_acl: bool = False) -> None:
+        self._by_scheme = {provider.scheme: provider for provider in providers}
+        self.skip_acl = skip_acl
+        self.get = self._by_scheme.get
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        digest_enabled: bool,
+        digest_algorithm: str,
+        super_digest: str,
+        further: Iterable[str],
+        ensemble_names: Iterable[str],
+        skip_acl: bool,
+    ) -> Providers:
+        """The built-in providers and the configured ones.
+
+        Raises: ConfigError for a class that cannot be had.
+        """
+        providers: list[Provider] = [IpProvider()]
+        if digest_enabled:
+            providers.append(DigestProvider(digest_algorithm, super_digest))
+        for name in further:
+            if name == _ENSEMBLE_JAVA:
+                providers.append(EnsembleProvider(ensemble_names))
+            else:
+                providers.append(_imported(name))
+        return cls(providers, skip_acl=skip_acl)
+
+
+def _imported(name: str) -> Provider:
+    """A provider by "module:Class"."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(f"authProvider={name}: expected module:Class of a Python provider")
+    try:
+        provider: Provider = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(f"authProvider={name}: {e}") from e
+    return provider

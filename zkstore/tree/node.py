@@ -1,0 +1,225 @@
+"""A znode as it is stored: one immutable run of bytes, the Stat in it as it goes over the wire.
+
+Owns:   the layout of a node's value; nothing else knows it. Pure.
+Invariants:
+  1. `value[STAT]` is what a client gets, byte for byte: a read copies and builds no object.
+  2. `digest` is the node's part of Apache's tree digest, 0 below /zookeeper/; `crc` is crc32(path, data), so a
+     change that leaves the data alone costs one more crc32 over 60 bytes, whatever the size of the data.
+  3. shown cversion == 2 * stored cversion - children: creates + deletes. Source: DataNode.copyStat.
+Shape:  HEAD digest u32, flags u8, crc u32, stored cversion i32, owner i64, ACL id i64;
+        STAT the 68 bytes of the wire; then, if LONG_NAME, the name (u32 length + bytes);
+        then the data, or if APART the 8-byte id that it is stored under.
+Design: values are replaced, never edited, so "the node as it was before" is just the old bytes.
+Source: DataNode, StatPersisted, DigestCalculator.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+from zlib import crc32
+
+from zkstore.tree.paths import ROOT, wrap_int
+
+_NODE: Final = struct.Struct(">IBIiqqqqqqiiiqiiq")
+_DIGEST: Final = struct.Struct(">qqqqqiiiq")
+_ID: Final = struct.Struct(">Q")
+_LENGTH: Final = struct.Struct(">I")
+unpack = _NODE.unpack_from  # → the 17 fields in the order of `Shape`
+_pack = _NODE.pack
+_pack_digest = _DIGEST.pack
+
+HEAD_BYTES: Final = 29
+BODY: Final = _NODE.size  # where the data begins, without a long name
+STAT: Final = slice(HEAD_BYTES, BODY)
+assert BODY - HEAD_BYTES == 68, BODY
+
+NULL_DATA: Final = 1
+APART: Final = 2
+LONG_NAME: Final = 4
+
+# Field numbers of `unpack`.
+FLAGS: Final = 1
+CVERSION: Final = 3  # as stored: the number of creates so far
+OWNER: Final = 4
+ACL_ID: Final = 5
+CZXID: Final = 6
+MZXID: Final = 7
+MTIME_MS: Final = 9
+VERSION: Final = 10
+AVERSION: Final = 12
+DATA_LENGTH: Final = 14
+CHILDREN: Final = 15
+PZXID: Final = 16
+
+CONTAINER_OWNER: Final = -(1 << 63)
+_TTL_MARK: Final = 0xFF
+_TTL_MASK: Final = (1 << 40) - 1
+
+
+def ttl_owner(ttl_ms: int) -> int:
+    """The stored owner of a TTL node. Source: EphemeralType.TTL."""
+    return ((_TTL_MARK << 56) | ttl_ms) - (1 << 64)
+
+
+def is_ttl(owner: int) -> bool:
+    return owner != CONTAINER_OWNER and (owner >> 56) & 0xFF == _TTL_MARK
+
+
+def ttl_ms_of(owner: int) -> int:
+    return owner & _TTL_MASK
+
+
+def is_ephemeral(owner: int) -> bool:
+    """Whether the owner is a session."""
+    return owner != 0 and owner != CONTAINER_OWNER and (owner >> 56) & 0xFF != _TTL_MARK
+
+
+def _digest_path(path: bytes) -> bytes | None:
+    """The path as the tree digest counts it; None where it does not."""
+    if path == ROOT:
+        return b""
+    return None if path.startswith(b"/zookeeper/") else path
+
+
+def _encode(path: bytes, fields: tuple[int, ...], tail: bytes) -> bytes:
+    """A value from flags … pzxid (16 fields, no digest) and what follows them."""
+    flags, crc, cversion, owner, acl, czxid, mzxid, ctime, mtime, version = fields[:10]
+    _, aversion, shown_owner, length, children, pzxid = fields[10:]
+    if path.startswith(b"/zookeeper/"):
+        digest = 0
+    else:
+        digest = crc32(
+            _pack_digest(czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, owner), crc
+        )
+    shown = wrap_int(2 * cversion - children)
+    return (
+        _pack(
+            digest, flags, crc, cversion, owner, acl, czxid, mzxid, ctime, mtime,
+            version, shown, aversion, shown_owner, length, children, pzxid,
+        )
+        + tail
+    )  # fmt: skip
+
+
+def _body(path: bytes, data: bytes | None, data_id: int) -> tuple[int, int, int, bytes]:
+    """(flags, crc, length, stored data) of a node's data; data_id > 0: it lives apart."""
+    crc = crc32(_digest_path(path) or b"")
+    if data is None:
+        return NULL_DATA, crc, 0, b""
+    crc = crc32(data, crc)
+    if data_id:
+        return APART, crc, len(data), _ID.pack(data_id)
+    return 0, crc, len(data), data
+
+
+def create(
+    path: bytes,
+    data: bytes | None,
+    *,
+    zxid: int,
+    time_ms: int,
+    owner: int,
+    acl_id: int,
+    data_id: int = 0,
+    long_name: bytes | None = None,
+) -> bytes:
+    """A new node's value."""
+    flags, crc, length, tail = _body(path, data, data_id)
+    if long_name is not None:
+        flags |= LONG_NAME
+        tail = _LENGTH.pack(len(long_name)) + long_name + tail
+    shown_owner = owner if is_ephemeral(owner) else 0
+    fields = (
+        flags, crc, 0, owner, acl_id, zxid, zxid, time_ms, time_ms, 0,
+        0, 0, shown_owner, length, 0, zxid,
+    )  # fmt: skip
+    return _encode(path, fields, tail)
+
+
+def with_data(
+    value: bytes,
+    path: bytes,
+    data: bytes | None,
+    *,
+    zxid: int,
+    time_ms: int,
+    version: int,
+    data_id: int = 0,
+) -> bytes:
+    """The value after setData."""
+    f = unpack(value)
+    flags, crc, length, tail = _body(path, data, data_id)
+    if f[FLAGS] & LONG_NAME:
+        flags |= LONG_NAME
+        tail = value[BODY : _tail_start(value)] + tail
+    if path.startswith(b"/zookeeper/"):
+        digest = 0
+    else:
+        digest = crc32(
+            _pack_digest(f[6], zxid, f[16], f[8], time_ms, version, f[3], f[12], f[4]), crc
+        )
+    return (
+        _pack(
+            digest, flags, crc, f[3], f[4], f[5], f[6], zxid, f[8], time_ms,
+            version, f[11], f[12], f[13], length, f[15], f[16],
+        )
+        + tail
+    )  # fmt: skip
+
+
+def with_acl(value: bytes, path: bytes, *, acl_id: int, aversion: int) -> bytes:
+    """The value after setACL."""
+    f = unpack(value)
+    return _encode(path, (*f[1:5], acl_id, *f[6:12], aversion, *f[13:]), value[BODY:])
+
+
+def with_children(
+    value: bytes, path: bytes, *, cversion: int, children: int, pzxid: int
+) -> bytes:
+    """The value after a child came or went."""
+    f = unpack(value)
+    fields = (f[1], f[2], cversion, *f[4:15], children, pzxid)
+    return _encode(path, fields, value[BODY:])
+
+
+def digest_of(value: bytes) -> int:
+    """The node's part of the tree digest."""
+    digest: int = _LENGTH.unpack_from(value)[0]
+    return digest
+
+
+def crc_of(path: bytes, data: bytes | None) -> int:
+    """What the head's crc must be: a scrub compares it."""
+    return crc32(data or b"", crc32(_digest_path(path) or b""))
+
+
+def _tail_start(value: bytes) -> int:
+    """Where the data begins, behind a long name."""
+    if value[4] & LONG_NAME:
+        length: int = _LENGTH.unpack_from(value, BODY)[0]
+        return BODY + 4 + length
+    return BODY
+
+
+def data_of(value: bytes) -> bytes | None:
+    """The inline data; of a node whose data lives apart ask `data_id_of` first."""
+    flags = value[4]
+    if not flags:
+        return value[BODY:]
+    assert not flags & APART, "data lives apart"
+    return None if flags & NULL_DATA else value[_tail_start(value) :]
+
+
+def data_id_of(value: bytes) -> int:
+    """The id that the data is stored under, 0 if it is inline."""
+    if not value[4] & APART:
+        return 0
+    data_id: int = _ID.unpack_from(value, _tail_start(value))[0]
+    return data_id
+
+
+def long_name_of(value: bytes) -> bytes:
+    """The name of a node whose key holds only its hash."""
+    assert value[4] & LONG_NAME
+    return value[BODY + 4 : _tail_start(value)]

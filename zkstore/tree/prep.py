@@ -1,0 +1,393 @@
+"""Validation: a request in, a txn (or an error txn) out. Only a leader does this.
+
+Owns:   the changes in flight: proposed, not applied yet. Checks run against tree plus changes in flight, so a
+        create and a create of its child can be in one batch.
+Invariants:
+  1. The first failing check wins, in the order of reference section F (see each `_prep_*`).
+  2. A failed multi leaves no change in flight behind: sequence numbers are not burnt.
+  3. Each txn made here applies without an error (tree/apply.py asserts it for multi).
+Design: a change in flight is one small tuple a path, dropped when its txn has been applied; the tree itself is
+        only ever read here.
+Not here: sessions and their owners (commit/), quorum (zab/).
+Source: PrepRequestProcessor.pRequest2Txn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Protocol
+
+from zkstore.constants import CLOSE_SESSION_PATHS_BYTES_MAX, TTL_MS_MAX
+from zkstore.errors import Code, ZooKeeperError
+from zkstore.proto import opcodes as op
+from zkstore.proto import requests
+from zkstore.records.txn import Body, Txn
+from zkstore.tree import acl as acls
+from zkstore.tree import node as nodes
+from zkstore.tree import paths
+from zkstore.tree.acl import Acl
+from zkstore.tree.auth import Identity, Providers
+
+
+class Change(NamedTuple):
+    """A node as it will be once the txns in flight are applied."""
+
+    zxid: int
+    exists: bool
+    version: int
+    cversion: int
+    aversion: int
+    owner: int
+    children: int
+    acl: Acl
+
+
+class Source(Protocol):
+    """The applied tree, read only."""
+
+    def node(self, path: bytes) -> bytes | None: ...
+
+    def acl(self, acl_id: int) -> Acl: ...
+
+    def ephemerals(self, session_id: int) -> list[bytes]: ...
+
+
+class Prep:
+    """The leader's validation. One for a leader's epoch."""
+
+    def __init__(
+        self,
+        source: Source,
+        providers: Providers,
+        *,
+        ttl_enabled: bool,
+        close_session_paths: bool,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._source = source
+        self._providers = providers
+        self._ttl_enabled = ttl_enabled
+        self._close_session_paths = close_session_paths
+        self._now_ms = now_ms
+        self._changes: dict[bytes, Change] = {}
+        self._in_flight: deque[tuple[int, bytes]] = deque()  # (zxid, path), zxids rising
+        self._owned: dict[int, dict[bytes, bool]] = {}  # session → ephemerals in flight
+        # What a failing multi has to put back: path → the change before; None: outside of a multi.
+        self._undo: dict[bytes, Change | None] | None = None
+
+    # ---- changes in flight ---------------------------------------------------------------------
+
+    def applied(self, zxid: int) -> None:
+        """Forget the changes of txns up to this one."""
+        in_flight = self._in_flight
+        if in_flight and in_flight[-1][0] <= zxid:
+            in_flight.clear()
+            self._changes.clear()
+            self._owned.clear()
+            return
+        while in_flight and in_flight[0][0] <= zxid:
+            _, path = in_flight.popleft()
+            change = self._changes.get(path)
+            if change is not None and change.zxid <= zxid:
+                del self._changes[path]
+
+    def abandon(self) -> None:
+        """Forget all changes in flight: their txns will never be applied."""
+        self._in_flight.clear()
+        self._changes.clear()
+        self._owned.clear()
+
+    def _get(self, path: bytes) -> Change:
+        """The node with the changes in flight. Raises: ZooKeeperError(NO_NODE)."""
+        change = self._changes.get(path)
+        if change is None:
+            value = self._source.node(path)
+            if value is None:
+                raise ZooKeeperError(Code.NO_NODE)
+            f = nodes.unpack(value)
+            return Change(0, True, f[10], f[3], f[12], f[4], f[15], self._source.acl(f[5]))
+        if not change.exists:
+            raise ZooKeeperError(Code.NO_NODE)
+        return change
+
+    def _exists(self, path: bytes) -> bool:
+        change = self._changes.get(path)
+        if change is not None:
+            return change.exists
+        return self._source.node(path) is not None
+
+    def _put(self, path: bytes, change: Change) -> None:
+        if self._undo is not None and path not in self._undo:
+            self._undo[path] = self._changes.get(path)
+        self._changes[path] = change
+        self._in_flight.append((change.zxid, path))
+
+    def _own(self, owner: int, path: bytes, there: bool) -> None:
+        if nodes.is_ephemeral(owner):
+            self._owned.setdefault(owner, {})[path] = there
+
+    def _require(self, acl: Acl, perm: int, identities: Iterable[Identity]) -> None:
+        if acl != acls.OPEN and not acls.allows(acl, perm, identities, self._providers):
+            raise ZooKeeperError(Code.NO_AUTH)
+
+    # ---- requests --------------------------------------------------------------------------------
+
+    def request(
+        self, zxid: int, session_id: int, frame: bytes, identities: tuple[Identity, ...]
+    ) -> Txn:
+        """Make the txn of a client's request frame; a refused one becomes an error txn.
+
+        Raises: RemoteProtocolError if the frame cannot be parsed: no txn, no zxid is used.
+        """
+        xid, kind = requests.read_header(frame)
+        now_ms = self._now_ms()
+        try:
+            if kind == op.MULTI:
+                ops = requests.read_multi(frame, reads=False)
+                body: Body = (self._multi(zxid, session_id, ops, identities),)
+            else:
+                kind, body = self._one(zxid, session_id, kind, frame, identities)
+        except ZooKeeperError as e:
+            return Txn(zxid, session_id, xid, now_ms, op.ERROR, (int(e.code),))
+        return Txn(zxid, session_id, xid, now_ms, kind, body)
+
+    def _one(
+        self, zxid: int, session_id: int, kind: int, frame: bytes, identities: tuple[Identity, ...]
+    ) -> tuple[int, Body]:
+        offset = requests.BODY
+        if kind == op.SET_DATA:
+            set_data, _ = requests.read_set_data(frame, offset)
+            return kind, self._prep_set_data(zxid, set_data, identities)
+        if kind in op.CREATES:
+            create, _ = requests.read_create(frame, kind, offset)
+            return self._prep_create(zxid, session_id, kind, create, identities)
+        if kind == op.DELETE:
+            delete, _ = requests.read_path_int(frame, offset)
+            return kind, self._prep_delete(zxid, delete, identities)
+        assert kind == op.SET_ACL, kind
+        path, acl, version = requests.read_set_acl(frame, offset)
+        return kind, self._prep_set_acl(zxid, path, acl, version, identities)
+
+    def _multi(
+        self,
+        zxid: int,
+        session_id: int,
+        ops: list[requests.MultiOp],
+        identities: tuple[Identity, ...],
+    ) -> list[tuple[int, Body]]:
+        """All sub-txns; after a failure the failing one and the rest are errors (reference G4)."""
+        self._undo = {}
+        subs: list[tuple[int, Body]] = []
+        failed = False
+        for kind, request in ops:
+            if failed:
+                subs.append((op.ERROR, (int(Code.RUNTIME_INCONSISTENCY),)))
+                continue
+            try:
+                subs.append(self._sub(zxid, session_id, kind, request, identities))
+            except ZooKeeperError as e:
+                subs.append((op.ERROR, (int(e.code),)))
+                failed = True
+        undo, self._undo = self._undo, None
+        if failed:
+            self._roll_back(undo)
+        return subs
+
+    def _roll_back(self, undo: dict[bytes, Change | None]) -> None:
+        for path, before in undo.items():
+            after = self._changes.pop(path)
+            self._own(after.owner, path, not after.exists)
+            if before is not None:
+                self._changes[path] = before
+
+    def _sub(
+        self,
+        zxid: int,
+        session_id: int,
+        kind: int,
+        request: object,
+        identities: tuple[Identity, ...],
+    ) -> tuple[int, Body]:
+        if isinstance(request, requests.Create):
+            return self._prep_create(zxid, session_id, kind, request, identities)
+        assert isinstance(request, tuple)
+        if kind == op.SET_DATA:
+            return kind, self._prep_set_data(zxid, request, identities)
+        if kind == op.DELETE:
+            return kind, self._prep_delete(zxid, request, identities)
+        return kind, self._prep_check(request, identities)
+
+    # ---- one operation each, its checks in the order of reference section F ------------------------
+
+    def _prep_set_data(
+        self,
+        zxid: int,
+        request: tuple[bytes, bytes | None, int],
+        identities: tuple[Identity, ...],
+    ) -> Body:
+        path, data, version = request
+        if path != paths.ROOT and not paths.valid(path):
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        node = self._get(path)
+        self._require(node.acl, op.WRITE, identities)
+        new_version = _next_version(node.version, version)
+        self._put(path, node._replace(zxid=zxid, version=new_version))
+        return path, data, new_version
+
+    def _prep_create(
+        self,
+        zxid: int,
+        session_id: int,
+        kind: int,
+        request: requests.Create,
+        identities: tuple[Identity, ...],
+    ) -> tuple[int, Body]:
+        flags = request.flags
+        self._check_flags(kind, request)
+        path = request.path
+        if b"/" not in path or b"\0" in path:
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        acl = acls.fix_up(request.acl, identities, self._providers)
+        parent_path, _ = paths.split(path)
+        parent = self._get(parent_path)
+        self._require(parent.acl, op.CREATE_PERM, identities)
+        if flags in op.SEQUENTIAL_FLAGS:
+            path = paths.sequential(path, parent.cversion)
+        if path == paths.ROOT or not paths.valid(path):
+            raise ZooKeeperError(Code.NODE_EXISTS if path == paths.ROOT else Code.BAD_ARGUMENTS)
+        if self._exists(path):
+            raise ZooKeeperError(Code.NODE_EXISTS)
+        if nodes.is_ephemeral(parent.owner):
+            raise ZooKeeperError(Code.NO_CHILDREN_FOR_EPHEMERALS)
+        cversion = paths.wrap_int(parent.cversion + 1)
+        encoded = acls.OPEN_ENCODED if acl == acls.OPEN else acls.encode(acl)
+        body: Body
+        if kind == op.CREATE_TTL or flags in op.TTL_FLAGS:
+            owner = nodes.ttl_owner(request.ttl_ms)
+            body = (path, request.data, encoded, cversion, request.ttl_ms)
+        elif kind == op.CREATE_CONTAINER:
+            owner = nodes.CONTAINER_OWNER
+            body = (path, request.data, encoded, cversion)
+        else:
+            ephemeral = flags in op.EPHEMERAL_FLAGS
+            owner = session_id if ephemeral else 0
+            body = (path, request.data, encoded, ephemeral, cversion)
+        self._put(
+            parent_path, parent._replace(zxid=zxid, cversion=cversion, children=parent.children + 1)
+        )
+        self._put(path, Change(zxid, True, 0, 0, 0, owner, 0, acl))
+        self._own(owner, path, True)
+        return kind, body
+
+    def _check_flags(self, kind: int, request: requests.Create) -> None:
+        """Flags and TTL. Source: PrepRequestProcessor.validateCreateRequest, EphemeralType.validateTTL."""
+        flags, ttl_ms = request.flags, request.ttl_ms
+        if not 0 <= flags <= 6:
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        if flags in op.TTL_FLAGS:
+            if not self._ttl_enabled:
+                raise ZooKeeperError(Code.UNIMPLEMENTED)
+            if kind != op.CREATE_TTL or not 0 < ttl_ms <= TTL_MS_MAX:
+                raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        elif ttl_ms >= 0 or kind == op.CREATE_TTL:
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
+
+    def _prep_delete(
+        self, zxid: int, request: tuple[bytes, int], identities: tuple[Identity, ...]
+    ) -> Body:
+        path, version = request
+        if path in paths.SPECIAL or b"/" not in path:
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        parent_path, _ = paths.split(path)
+        parent = self._get(parent_path)
+        self._require(parent.acl, op.DELETE_PERM, identities)
+        node = self._get(path)
+        _next_version(node.version, version)
+        if node.children:
+            raise ZooKeeperError(Code.NOT_EMPTY)
+        self._drop(zxid, path, node)
+        return (path,)
+
+    def _drop(self, zxid: int, path: bytes, node: Change) -> None:
+        """Enter a deletion in the changes in flight."""
+        parent_path, _ = paths.split(path)
+        parent = self._get(parent_path)
+        self._put(parent_path, parent._replace(zxid=zxid, children=parent.children - 1))
+        self._put(path, node._replace(zxid=zxid, exists=False))
+        self._own(node.owner, path, False)
+
+    def _prep_set_acl(
+        self,
+        zxid: int,
+        path: bytes,
+        entries: requests.RawAcl,
+        version: int,
+        identities: tuple[Identity, ...],
+    ) -> Body:
+        if path != paths.ROOT and not paths.valid(path):
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        acl = acls.fix_up(entries, identities, self._providers)
+        node = self._get(path)
+        self._require(node.acl, op.ADMIN, identities)
+        aversion = _next_version(node.aversion, version)
+        self._put(path, node._replace(zxid=zxid, aversion=aversion, acl=acl))
+        return path, acls.encode(acl), aversion
+
+    def _prep_check(self, request: tuple[bytes, int], identities: tuple[Identity, ...]) -> Body:
+        path, version = request
+        if path != paths.ROOT and not paths.valid(path):
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        node = self._get(path)
+        self._require(node.acl, op.READ, identities)
+        return path, _next_version(node.version, version)
+
+    # ---- the server's own requests -----------------------------------------------------------------
+
+    def create_session(self, zxid: int, session_id: int, timeout_ms: int) -> Txn:
+        return Txn(zxid, session_id, 0, self._now_ms(), op.CREATE_SESSION, (timeout_ms,))
+
+    def close_session(self, zxid: int, session_id: int, cxid: int) -> Txn:
+        """One txn that deletes all the session's ephemerals; it lists them while they fit (E20)."""
+        owned = dict.fromkeys(self._source.ephemerals(session_id))
+        for path, there in self._owned.get(session_id, {}).items():
+            if there:
+                owned[path] = None
+            else:
+                owned.pop(path, None)
+        for path in owned:
+            self._drop(zxid, path, self._get(path))
+        listed = list(owned)
+        if not self._close_session_paths or (
+            sum(map(len, listed)) + 4 * len(listed) > CLOSE_SESSION_PATHS_BYTES_MAX
+        ):
+            listed = []
+        return Txn(zxid, session_id, cxid, self._now_ms(), op.CLOSE_SESSION, (listed,))
+
+    def delete_container(self, zxid: int, path: bytes) -> Txn:
+        """The sweep's deletion of a container or TTL node (E19)."""
+        now_ms = self._now_ms()
+        try:
+            node = self._get(path)
+            if node.children:
+                raise ZooKeeperError(Code.NOT_EMPTY)
+            if nodes.is_ephemeral(node.owner):
+                raise ZooKeeperError(Code.BAD_VERSION)
+        except ZooKeeperError as e:
+            return Txn(zxid, 0, 0, now_ms, op.ERROR, (int(e.code),))
+        self._drop(zxid, path, node)
+        return Txn(zxid, 0, 0, now_ms, op.DELETE_CONTAINER, (path,))
+
+    def error(self, zxid: int, session_id: int, cxid: int, code: Code) -> Txn:
+        return Txn(zxid, session_id, cxid, self._now_ms(), op.ERROR, (int(code),))
+
+
+_VERSION_ANY: Final = -1
+
+
+def _next_version(current: int, expected: int) -> int:
+    """The version after a change. Raises: ZooKeeperError(BAD_VERSION) if another was expected."""
+    if expected != _VERSION_ANY and expected != current:
+        raise ZooKeeperError(Code.BAD_VERSION)
+    return paths.wrap_int(current + 1)
+
