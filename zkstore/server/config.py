@@ -1,0 +1,338 @@
+"""Turns a zoo.cfg, system properties and the command's options into one replica's Settings.
+
+Owns:   the rules between keys: what is required, what contradicts, which of two sources wins.
+Invariants:
+  1. No key is passed over in silence: it is understood, or a warning says what it means here, or
+     its value asks for what zkstore does anyway.
+  2. A wrong value raises ConfigError with its place, key, value and what was expected.
+  3. A warning names a key, never a value: passwords are values.
+Design: a setting given twice is taken as Apache takes it. zoo.cfg wins over -Dzookeeper.x, because
+  Apache makes system properties of its keys; but -D wins for the few properties whose full name has
+  no `zookeeper.`, because a key of zoo.cfg never reaches those. Options of `zkstore serve` win over
+  both.
+Not here: the syntax of the file (properties.py), the keys (config_keys.py), kinds of values
+  (values.py), cluster lines (servers.py).
+Source: QuorumPeerConfig, ServerConfig and ZooKeeperServerMain of ZooKeeper 3.9.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from zkstore.errors import ConfigError
+from zkstore.server import auth_providers, config_keys, properties, servers, values
+from zkstore.server.properties import Property
+from zkstore.settings import Settings
+
+# Apache never purges below three snapshots, whatever the file says.
+SNAPSHOTS_KEPT_MIN: Final = 3
+# The client port when neither file nor option names one; Apache would serve no client at all.
+CLIENT_PORT_DEFAULT: Final = 2181
+
+
+class Source(NamedTuple):
+    """The properties of one file, or of Apache's positional arguments."""
+
+    name: str
+    lines: list[Property]
+
+
+class Configuration(NamedTuple):
+    settings: Settings
+    warnings: list[str]
+
+
+def read_file(path: Path) -> Source:
+    """The properties of a zoo.cfg. Raises: ConfigError if it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    return Source(str(path), properties.parse(properties.decode(content), str(path)))
+
+
+def apache_arguments(arguments: Sequence[str]) -> Source:
+    """The standalone server's other form of arguments: port dataDir [tickTime] [maxClientCnxns]."""
+    keys = ("clientPort", "dataDir", "tickTime", "maxClientCnxns")
+    if not 2 <= len(arguments) <= len(keys):
+        raise ConfigError(
+            "expected a configuration file, or: port dataDir [tickTime] [maxClientCnxns]"
+        )
+    lines = [
+        Property(key, value, f"argument {number}")
+        for number, (key, value) in enumerate(zip(keys, arguments, strict=False), start=1)
+    ]
+    return Source("arguments", lines)
+
+
+def configure(
+    source: Source | None,
+    definitions: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+) -> Configuration:
+    """The settings of a replica.
+
+    Shape:  `definitions` are what followed each -D: "name=value"; `options` maps fields of Settings
+            to values that the command's own options gave.
+    Raises: ConfigError.
+    """
+    build = _Build(source, dict(options or {}))
+    build.gather(definitions)
+    build.translate()
+    build.combine()
+    return build.result()
+
+
+class _Build:
+    """The settings in the making; its methods are called once each, in the order they stand."""
+
+    def __init__(self, source: Source | None, options: dict[str, object]) -> None:
+        self._source = source
+        self._options = options
+        self._given: dict[str, Property] = {}  # by the name without zookeeper.
+        self._fields: dict[str, Any] = {}
+        self._warnings: list[str] = []
+
+    def gather(self, definitions: Sequence[str]) -> None:
+        """Decides for each name which of its spellings and sources counts."""
+        for line in self._source.lines if self._source else ():
+            name = self._name_in_file(line)
+            if (before := self._given.get(name)) is not None:
+                self._warn(line, f"{line.key} replaces the value of {before.where}")
+            self._given[name] = line
+        for definition in definitions:
+            key, _, value = definition.partition("=")
+            prop = Property(key, value.strip(), f"-D{key}")
+            defined = self._name_of_definition(prop)
+            if defined is None:
+                continue
+            line_of_file = self._given.get(defined)
+            if line_of_file is None or line_of_file.where.startswith("-D"):
+                self._given[defined] = prop
+            elif defined in config_keys.FULL_NAMES:
+                self._warn(line_of_file, f"{line_of_file.key} is overridden by {prop.where}")
+                self._given[defined] = prop
+            else:
+                self._warn(prop, f"overridden by {line_of_file.key} of {line_of_file.where}")
+
+    def translate(self) -> None:
+        """Sets the fields of the keys that stand for themselves; warns of those without effect."""
+        for name, prop in self._given.items():
+            understood = config_keys.UNDERSTOOD.get(name)
+            if understood is not None:
+                self._fields[understood.field] = self._read(name, understood.read)
+            elif (nothing := config_keys.no_effect(name)) is not None:
+                if prop.value.lower() not in nothing.quiet:
+                    reason = f"{prop.key} has no effect in this version: {nothing.reason}"
+                    self._warn(prop, reason)
+            elif name not in config_keys.HANDLED and not name.startswith(
+                config_keys.HANDLED_FAMILIES
+            ):
+                self._warn(prop, f"{prop.key} is not a setting of ZooKeeper{_similar(name)}")
+
+    def combine(self) -> None:
+        """The rules that look at more than one key."""
+        cluster = self._cluster()
+        self._client_port(cluster)
+        self._session_timeouts()
+        self._authentication()
+        self._autopurge()
+        self._fourletter_words()
+
+    def result(self) -> Configuration:
+        if self._source and "data_dir" not in self._fields | self._options:
+            raise ConfigError(f"{self._source.name}: dataDir is missing; it is required")
+        settings = dataclasses.replace(Settings(), **(self._fields | self._options))
+        settings = dataclasses.replace(settings, server_id=_read_myid(Path(settings.data_dir)))
+        self._data_directory(Path(settings.data_dir))
+        return Configuration(settings, self._warnings)
+
+    # How names are spelled
+
+    def _name_in_file(self, line: Property) -> str:
+        name = line.key
+        if name.startswith("zookeeper."):
+            name = name.removeprefix("zookeeper.")
+            self._warn(line, f"{line.key} is read as {name}; Apache ignores it in this spelling")
+        return config_keys.MANUAL_NAMES.get(name, name)
+
+    def _name_of_definition(self, prop: Property) -> str | None:
+        """The name that a -D argument sets; None after a warning if it sets nothing."""
+        if prop.key.startswith("zookeeper."):
+            name = prop.key.removeprefix("zookeeper.")
+            if config_keys.is_direct(name):
+                self._warn(prop, f"ignored, as by Apache: {name} is read from zoo.cfg only")
+                return None
+            return config_keys.MANUAL_NAMES.get(name, name)
+        if prop.key in config_keys.FULL_NAMES | config_keys.BOTH_NAMES:
+            return prop.key
+        if prop.key.startswith("zkstore."):
+            return prop.key
+        self._warn(prop, f"ignored: {prop.key} is not a system property of ZooKeeper")
+        return None
+
+    # Reading values
+
+    def _warn(self, prop: Property, message: str) -> None:
+        self._warnings.append(f"{prop.where}: {message}")
+
+    def _read(self, name: str, read: values.Reader) -> Any:
+        prop = self._given[name]
+        try:
+            return read(prop.value)
+        except ValueError as error:
+            raise self._wrong(prop, f"expected {error}") from error
+
+    def _read_or(self, name: str, read: values.Reader, default: object) -> Any:
+        return self._read(name, read) if name in self._given else default
+
+    def _wrong(self, prop: Property, message: str) -> ConfigError:
+        return ConfigError(f"{prop.where}: {prop.key}={prop.value}: {message}")
+
+    # The rules, one function each
+
+    def _cluster(self) -> servers.Server | None:
+        """The only server line, if there is one; more than one are refused."""
+        lines = [prop for name, prop in self._given.items() if servers.is_server_line(name)]
+        dynamic = self._given.get("dynamicConfigFile")
+        if dynamic is not None:
+            if lines:
+                raise self._wrong(lines[0], "must be in the dynamicConfigFile, which is set")
+            lines = servers.read_dynamic_lines(read_file(Path(dynamic.value)).lines)
+        listed = [servers.parse(line) for line in lines]
+        standalone = self._read_or("standaloneEnabled", values.boolean, True)
+        servers.check(listed, standalone_enabled=standalone)
+        self._read_or("electionAlg", values.integer(3, 3), 3)
+        role = self._read_or("peerType", servers.role, "participant")
+        if role == "observer":
+            prop = self._given["peerType"]
+            self._warn(prop, "peerType=observer means nothing to a single server")
+        if not listed:
+            return None
+        self._warn(
+            lines[0],
+            f"the only server line {lines[0].key}: this server runs standalone; only its client"
+            " address is used",
+        )
+        return listed[0]
+
+    def _client_port(self, cluster: servers.Server | None) -> None:
+        address = self._given.get("clientPortAddress")
+        if address is not None and "client_port" not in self._fields | self._options:
+            raise self._wrong(address, "clientPort is not set")
+        if cluster is not None and cluster.client_port is not None:
+            port = self._fields.setdefault("client_port", cluster.client_port)
+            if port != cluster.client_port:
+                line = self._given["clientPort"]
+                raise self._wrong(line, f"the server line says client port {cluster.client_port}")
+            if cluster.client_host:
+                self._fields.setdefault("client_port_address", cluster.client_host)
+        secure = self._given.get("secureClientPort")
+        if secure is not None:
+            self._read("secureClientPort", values.integer(0, 65535))
+            if "client_port" not in self._fields | self._options:
+                raise self._wrong(
+                    secure, "TLS comes with a later version, and there is no clientPort to serve"
+                )
+            self._warn(secure, "secureClientPort has no effect: TLS comes with a later version")
+        if self._source and "client_port" not in self._fields | self._options:
+            self._warnings.append(
+                f"{self._source.name}: clientPort is missing; {CLIENT_PORT_DEFAULT} is used"
+            )
+            self._fields["client_port"] = CLIENT_PORT_DEFAULT
+
+    def _session_timeouts(self) -> None:
+        settings = dataclasses.replace(Settings(), **self._fields)
+        least, greatest = settings.session_timeout_ms_bounds
+        if least > greatest:
+            prop = self._given.get("minSessionTimeout") or self._given["maxSessionTimeout"]
+            raise self._wrong(
+                prop,
+                f"minSessionTimeout ({least} ms) must not be larger than maxSessionTimeout"
+                f" ({greatest} ms)",
+            )
+
+    def _authentication(self) -> None:
+        providers = []
+        for name, prop in sorted(self._given.items()):
+            if name.startswith("authProvider."):
+                provider, message = auth_providers.translate(prop.value)
+                providers += [provider] if provider else []
+                if message:
+                    self._warn(prop, f"{prop.key}: {message}")
+        self._fields["auth_providers"] = tuple(providers)
+        if self._fields.get("enforce_auth_enabled") and not self._fields.get(
+            "enforce_auth_schemes"
+        ):
+            prop = self._given["enforce.auth.enabled"]
+            raise self._wrong(prop, "enforce.auth.schemes must be set with it")
+        if self._read_or("sessionRequireClientSASLAuth", values.boolean, False):
+            prop = self._given["sessionRequireClientSASLAuth"]
+            raise self._wrong(prop, "SASL comes with a later version: no client could connect")
+
+    def _autopurge(self) -> None:
+        """Purging keeps a disk from filling with snapshots and old logs; here the log is trimmed.
+
+        The newest snapshots that Apache keeps are at least so many intervals of purging old; that
+        span becomes the age up to which the log is kept.
+        """
+        kept = self._read_or("autopurge.snapRetainCount", values.integer(0), SNAPSHOTS_KEPT_MIN)
+        if kept < SNAPSHOTS_KEPT_MIN:
+            prop = self._given["autopurge.snapRetainCount"]
+            self._warn(prop, f"{prop.key} is below the least value, {SNAPSHOTS_KEPT_MIN} is used")
+            kept = SNAPSHOTS_KEPT_MIN
+        interval_ms = self._read_or("autopurge.purgeInterval", values.interval_hours_ms, 0)
+        if interval_ms <= 0 or "log_retention_ms" in self._fields:
+            return
+        self._fields["log_retention_ms"] = kept * interval_ms
+        self._warn(
+            self._given["autopurge.purgeInterval"],
+            "there are no snapshots to purge; the log is kept for snapRetainCount x purgeInterval"
+            f" = {kept * interval_ms / 3_600_000:g} h, and within zkstore.logRetentionBytes"
+            " (zkstore.logRetentionMs says it directly)",
+        )
+
+    def _fourletter_words(self) -> None:
+        """Source: FourLetterCommands.isEnabled: zkServer.sh needs srvr, so it is always there."""
+        words = list(self._fields.get("fourletter_whitelist", ()))
+        if self._read_or("readonlymode.enabled", values.boolean, False):
+            prop = self._given["readonlymode.enabled"]
+            self._warn(prop, "read-only mode concerns ensembles; here it only allows the word isro")
+            words.append("isro")
+        words.append("srvr")
+        self._fields["fourletter_whitelist"] = (
+            ("*",) if "*" in words else tuple(dict.fromkeys(words))
+        )
+
+    def _data_directory(self, data_dir: Path) -> None:
+        if self._read_or("datadir.autocreate", values.boolean, True):
+            return
+        if not (data_dir / "zkstore").is_dir():
+            raise self._wrong(
+                self._given["datadir.autocreate"], f"there is no data in {data_dir} yet"
+            )
+
+
+def _read_myid(data_dir: Path) -> int:
+    """The server's id from the file myid, 0 if there is none."""
+    path = data_dir / "myid"
+    try:
+        first_line = path.read_text().partition("\n")[0].strip()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    try:
+        return values.integer(0, values.INT64_MAX)(first_line)
+    except ValueError as error:
+        raise ConfigError(f"{path}:1: {first_line}: expected {error}") from error
+
+
+def _similar(name: str) -> str:
+    known = [*config_keys.UNDERSTOOD, *config_keys.HANDLED, *config_keys.NO_EFFECT]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return f" (did you mean {close[0]}?)" if close else " that zkstore knows"
