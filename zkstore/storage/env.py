@@ -1,0 +1,457 @@
+"""Opens and closes a replica's data directory: lock, format, recovery, reserve.
+
+Owns:   the directory's lock, the LMDB environment, journal and checkpointer of the process that writes; the
+        lock and the environment of a process that only reads.
+Invariants:
+  1. Alone: whoever has the environment open holds the lock, shared; recovery holds it exclusively,
+     so nobody is attached while LMDB's lock file and meta pages are replaced.
+  2. OnePath: every stop but a clean one, of the process or of the machine, is recovered the same way:
+     meta pages of the checkpoint back, journal replayed. What LMDB wrote after the checkpoint is
+     never trusted.
+  3. NothingForgotten: a directory without a checkpoint is made anew only if nothing was ever stored in it.
+     The file `format` is written last; where it is, a checkpoint must be.
+Design: flock, as it belongs to the open file and not to the process (two servers in one process
+  exclude each other as well) and goes with the process. LMDB: one unnamed database, never a writable
+  map (a sparse map on a full disk is a SIGBUS), no read-ahead (a tree larger than memory is read at random;
+  read-ahead would evict what is in use), no flush of its own: the checkpointer does it.
+Not here: replaying (the writer does, then takes the first checkpoint), key layout (schema.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from zkstore.errors import (
+    CorruptionError,
+    DirectoryInUse,
+    StorageFailed,
+    StorageFull,
+)
+from zkstore.storage import checkpoint, format_version, journal
+from zkstore.storage.checkpoint import Checkpoint, Checkpointer
+from zkstore.storage.disk import Disk
+from zkstore.storage.format_version import FORMAT
+from zkstore.storage.journal import Journal, JournalPosition
+
+FIRST_GENERATION: Final = 1
+# Workers hold one slot each, tools and checkpoints a few; a slot is 64 bytes.
+READERS_MAX: Final = 512
+_SUBDIRECTORY: Final = "zkstore"
+_LOCK_NAME: Final = "lock"
+_FORMAT_NAME: Final = "format"
+_DATA_NAME: Final = re.compile(r"data\.(\d+)\.mdb")
+
+
+def storage_dir(data_dir: Path) -> Path:
+    """Where zkstore keeps its files under a dataDir or dataLogDir of the configuration."""
+    return data_dir / _SUBDIRECTORY
+
+
+def data_path(directory: Path, generation: int) -> Path:
+    return directory / f"data.{generation}.mdb"
+
+
+class DirectoryLock:
+    """The lock of one directory: exclusive while it is recovered, shared while it is in use."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / _LOCK_NAME
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def take(self, *, exclusive: bool) -> None:
+        """Take the lock, or turn it into the other kind. Raises: DirectoryInUse, naming who has it."""
+        try:
+            fcntl.flock(self._fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            users = self._users()
+            raise DirectoryInUse(f"{self._path.parent} is in use by {users}") from error
+        if exclusive:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+    def _users(self) -> str:
+        """Who holds the lock: the kernel knows all, the file names who opened it for writing."""
+        status = os.fstat(self._fd)
+        place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        try:
+            rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        except OSError:
+            rows = []
+        holders = sorted({r[4] for r in rows if len(r) > 5 and r[1] == "FLOCK" and r[5] == place})
+        if not holders:
+            holders = os.pread(self._fd, 32, 0).decode("ascii", "replace").split()
+        return f"process {', '.join(holders)}" if holders else "another process"
+
+
+@dataclass(slots=True)
+class Replica:
+    """An open data directory, for the one process that writes it."""
+
+    env: lmdb.Environment
+    journal: Journal
+    checkpointer: Checkpointer
+    replay: list[bytes]  # journal payloads from the checkpoint on; skip what is <= applied
+    journal_damaged: (
+        bool  # acknowledged records are lost: do not vote, a lone server does not serve
+    )
+    generation: int
+    applied: int  # of the checkpoint that LMDB stands at now
+    accepted_epoch: int
+    current_epoch: int
+    fresh: bool  # made just now
+    clean: bool  # the last stop was clean
+    path: Path  # of the data file
+    locks: list[DirectoryLock]
+
+    def close(self, *, applied: int, accepted_epoch: int, current_epoch: int) -> None:
+        """Clean stop: a last checkpoint, marked clean, then close everything.
+
+        Raises: StorageFull, StorageFailed: closed all the same; the next start replays.
+        """
+        try:
+            self.checkpointer.wait()
+            self.checkpointer.take(
+                applied=applied,
+                accepted_epoch=accepted_epoch,
+                current_epoch=current_epoch,
+                position=self.journal.end,
+                clean=True,
+            )
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close everything as it is; the next start recovers."""
+        self.checkpointer.close()
+        self.journal.close()
+        self.env.close()
+        for lock in self.locks:
+            lock.release()
+
+
+@dataclass(slots=True)
+class Reader:
+    """An open data directory, for a process that only reads."""
+
+    env: lmdb.Environment
+    generation: int
+    path: Path
+    lock: DirectoryLock
+
+    def close(self) -> None:
+        self.env.close()
+        self.lock.release()
+
+
+def open_replica(
+    data_dir: Path,
+    log_dir: Path,
+    *,
+    disk: Disk,
+    map_size_bytes: int,
+    journal_segment_bytes: int,
+    flush: bool = True,
+) -> Replica:
+    """Open `<data_dir>/zkstore` (journal in `<log_dir>/zkstore`), making or recovering it.
+
+    Order:  the caller replays `replay`, then takes a checkpoint (`checkpointer.take`), then serves.
+    Raises: DirectoryInUse, FormatError, CorruptionError, StorageFull, StorageFailed.
+    """
+    directory, log_directory = storage_dir(data_dir), storage_dir(log_dir)
+    for each in {directory, log_directory}:
+        disk.mkdir(each)
+    locks: list[DirectoryLock] = []
+    try:
+        for each in sorted({directory.resolve(), log_directory.resolve()}):
+            locks.append(DirectoryLock(each))
+            locks[-1].take(exclusive=True)
+        _check_format(directory, disk)
+        cp = checkpoint.read(directory, disk)
+        fresh = cp is None
+        if cp is None:
+            _refuse_used(directory, log_directory, disk)
+            cp = _create(directory, log_directory, disk, map_size_bytes, journal_segment_bytes)
+        replica = _recover(
+            directory, log_directory, disk, cp, map_size_bytes, journal_segment_bytes
+        )
+        replica.fresh = fresh
+        replica.journal.flush = flush
+        replica.locks.extend(locks)
+        try:
+            _write_format(directory, disk)
+            for lock in locks:
+                lock.take(exclusive=False)
+        except (DirectoryInUse, StorageFull, StorageFailed):
+            locks.clear()
+            replica.abandon()
+            raise
+    except BaseException:
+        for lock in locks:
+            lock.release()
+        raise
+    return replica
+
+
+def open_reader(data_dir: Path, *, map_size_bytes: int = 0) -> Reader:
+    """Open `<data_dir>/zkstore` for reading, beside the process that writes it or without one.
+
+    `map_size_bytes`: as the writer's; 0: as stored in the file.
+    Raises: DirectoryInUse while it is recovered, FileNotFoundError if there is nothing, FormatError,
+            CorruptionError.
+    """
+    directory, disk = storage_dir(data_dir), Disk()
+    if not (directory / checkpoint.NAME).exists():
+        raise FileNotFoundError(f"{directory} holds no data of zkstore")
+    lock = DirectoryLock(directory)
+    try:
+        lock.take(exclusive=False)
+        _check_format(directory, disk)
+        cp = checkpoint.read(directory, disk)
+        if cp is None:
+            raise CorruptionError(f"{directory / checkpoint.NAME}: missing")
+        path = data_path(directory, cp.generation)
+        env = lmdb.open(
+            str(path),
+            subdir=False,
+            readonly=True,
+            max_dbs=0,
+            map_size=map_size_bytes,
+            max_readers=READERS_MAX,
+            readahead=False,
+        )
+    except BaseException:
+        lock.release()
+        raise
+    return Reader(env, cp.generation, path, lock)
+
+
+def _open_env(path: Path, map_size_bytes: int) -> lmdb.Environment:
+    return lmdb.open(
+        str(path),
+        subdir=False,
+        max_dbs=0,
+        map_size=map_size_bytes,
+        max_readers=READERS_MAX,
+        sync=False,
+        readahead=False,
+        mode=0o644,
+    )
+
+
+def _read_file(path: Path, disk: Disk) -> bytes | None:
+    try:
+        fd = disk.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return disk.pread(fd, disk.size(fd), 0)
+    finally:
+        disk.close(fd)
+
+
+def _check_format(directory: Path, disk: Disk) -> None:
+    """Refuse a format that is not ours, and a directory that has lost its checkpoint."""
+    path = directory / _FORMAT_NAME
+    content = _read_file(path, disk)
+    if content is None:
+        return
+    format_version.check(content, str(path))
+    if _read_file(directory / checkpoint.NAME, disk) is None:
+        raise CorruptionError(
+            f"{directory / checkpoint.NAME}: missing, and without it the data beside it cannot be"
+            " trusted; restore it from a backup, or move the directory away to start from nothing"
+        )
+
+
+def _write_format(directory: Path, disk: Disk) -> None:
+    path = directory / _FORMAT_NAME
+    if _read_file(path, disk) is not None:
+        return
+    fresh = path.with_name(path.name + ".tmp")
+    fd = disk.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    try:
+        disk.pwrite(fd, format_version.encode(), 0)
+        disk.fsync(fd)
+    finally:
+        disk.close(fd)
+    disk.rename(fresh, path)
+    disk.fsync_dir(directory)
+
+
+def _refuse_used(directory: Path, log_directory: Path, disk: Disk) -> None:
+    """Raise CorruptionError unless all that is here is what an interrupted creation leaves."""
+    for name in disk.listdir(directory):
+        if _DATA_NAME.fullmatch(name) is None:
+            continue
+        head = _read_head(directory / name, disk)
+        if any(head) and checkpoint.newest_meta(head, str(directory / name)).txnid > 0:
+            raise CorruptionError(f"{directory / name} holds data, but the checkpoint is missing")
+    if journal.holds_records(log_directory, disk):
+        raise CorruptionError(
+            f"{log_directory} holds a journal with records that belong to no checkpoint in {directory}"
+        )
+
+
+def _read_head(path: Path, disk: Disk) -> bytes:
+    fd = disk.open(path, os.O_RDONLY)
+    try:
+        return disk.pread(fd, 2 * os.sysconf("SC_PAGE_SIZE"), 0)
+    finally:
+        disk.close(fd)
+
+
+def _create(
+    directory: Path, log_directory: Path, disk: Disk, map_size_bytes: int, segment_bytes: int
+) -> Checkpoint:
+    """Make an empty journal, an empty tree, and the checkpoint that names them, in this order."""
+    for number in journal.segment_numbers(log_directory, disk):
+        disk.unlink(journal.segment_path(log_directory, number))
+    for name in disk.listdir(directory):
+        if _DATA_NAME.fullmatch(name.removesuffix("-lock")) is not None:
+            disk.unlink(directory / name)
+    created = Journal.create(log_directory, disk, segment_bytes=segment_bytes)
+    position = created.end
+    created.close()
+    path = data_path(directory, FIRST_GENERATION)
+    env = _opened(path, map_size_bytes)
+    try:
+        disk.flush_map(env, path)
+    except lmdb.Error as error:
+        raise StorageFailed(f"flush {path}: {error}") from error
+    finally:
+        env.close()
+    cp = Checkpoint(FORMAT, FIRST_GENERATION, 0, 0, 0, position, True, _read_head(path, disk))
+    disk.fsync_dir(directory)  # LMDB has made its file, but not its name durable
+    checkpoint.write(directory, disk, cp)
+    return cp
+
+
+def _opened(path: Path, map_size_bytes: int) -> lmdb.Environment:
+    """Open LMDB for writing. Raises: StorageFull, StorageFailed, CorruptionError."""
+    try:
+        return _open_env(path, map_size_bytes)
+    except lmdb.DiskError as error:
+        raise StorageFull(f"{path}: {error}") from error
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+        raise CorruptionError(f"{path}: {error}") from error
+    except lmdb.Error as error:
+        raise StorageFailed(f"{path}: {error}") from error
+
+
+def _recover(
+    directory: Path,
+    log_directory: Path,
+    disk: Disk,
+    cp: Checkpoint,
+    map_size_bytes: int,
+    segment_bytes: int,
+) -> Replica:
+    """Go back to the checkpoint and read the journal since. The caller holds the lock exclusively."""
+    path = data_path(directory, cp.generation)
+    try:
+        disk.unlink(path.with_name(path.name + "-lock"))
+    except FileNotFoundError:
+        pass  # a restored backup has none
+    _restore_meta_pages(path, disk, cp)
+    env = _opened(path, map_size_bytes)
+    checkpointer: Checkpointer | None = None
+    try:
+        checkpointer = Checkpointer(env, path, disk, generation=cp.generation)
+        recovered, payloads, damaged = Journal.recover(
+            log_directory, disk, cp.position, segment_bytes=segment_bytes
+        )
+    except BaseException:
+        if checkpointer is not None:
+            checkpointer.close()
+        env.close()
+        raise
+    return Replica(
+        env=env,
+        journal=recovered,
+        checkpointer=checkpointer,
+        replay=payloads,
+        journal_damaged=damaged,
+        generation=cp.generation,
+        applied=cp.applied,
+        accepted_epoch=cp.accepted_epoch,
+        current_epoch=cp.current_epoch,
+        fresh=False,
+        clean=cp.clean and not payloads,
+        path=path,
+        locks=[],
+    )
+
+
+def _restore_meta_pages(path: Path, disk: Disk, cp: Checkpoint) -> None:
+    """Make the checkpoint's state the one that LMDB opens. Raises: CorruptionError."""
+    meta = checkpoint.newest_meta(cp.meta_pages, str(path.with_name(checkpoint.NAME)))
+    try:
+        fd = disk.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        raise CorruptionError(f"{path}: missing, the checkpoint names it") from None
+    try:
+        size = disk.size(fd)
+        if size < meta.end_bytes:
+            raise CorruptionError(
+                f"{path}: offset {size}: ends before its last page, {meta.end_bytes}"
+            )
+        disk.pwrite(fd, cp.meta_pages, 0)
+    finally:
+        disk.close(fd)
+
+
+class Reserve:
+    """Keeps space allocated past the last page, so that LMDB's own writes never find the disk full.
+
+    Out of it deletes, session closes and checkpoints go on while writes that grow are refused.
+    LMDB grows its file only by writing pages and never truncates it, so it simply uses this space.
+    Where space cannot be allocated cheaply (tmpfs: it is memory; file systems without fallocate),
+    free space is looked at instead.
+    """
+
+    def __init__(self, path: Path, disk: Disk, reserve_bytes: int) -> None:
+        self._path = path
+        self._disk = disk
+        self._reserve_bytes = reserve_bytes
+        # Allocated in steps: one system call per quarter of the reserve that the file grows.
+        self._step_bytes = reserve_bytes // 4
+        self._fd = disk.open(path, os.O_RDWR)
+        size = disk.size(self._fd)
+        self._allocated_upto = size if disk.allocated(self._fd) >= size else 0
+        self._can_allocate = True
+
+    def ensure(self, last_page_bytes: int) -> bool:
+        """Whether the reserve stands beyond `last_page_bytes`, where LMDB's last page ends.
+
+        False: refuse writes that grow. Costs a comparison while nothing has changed.
+        """
+        needed = last_page_bytes + self._reserve_bytes
+        if needed <= self._allocated_upto:
+            return True
+        missing = needed + self._step_bytes - max(self._allocated_upto, last_page_bytes)
+        if self._disk.free_bytes(self._path) < missing:
+            # Asked first: an allocation that fails half-way keeps what it got, to the last block.
+            return False
+        if self._can_allocate:
+            try:
+                self._can_allocate = self._disk.allocate(
+                    self._fd, last_page_bytes, self._reserve_bytes + self._step_bytes
+                )
+            except StorageFull:
+                return False
+        if self._can_allocate:
+            self._allocated_upto = needed + self._step_bytes
+        return True
+
+    def close(self) -> None:
+        self._disk.close(self._fd)
