@@ -25,6 +25,8 @@ from zkstore.proto import opcodes as op
 from zkstore.tree import acl as acls
 
 BODY: Final = 8
+SetData = tuple[bytes | None, bytes | None, int]  # path, data, version
+PathInt = tuple[bytes | None, int]
 RawAcl = list[tuple[int, bytes | None, bytes | None]] | None
 
 _CONNECT: Final = struct.Struct(">iqiq")
@@ -42,7 +44,9 @@ class Connect(NamedTuple):
 
 
 class Create(NamedTuple):
-    path: bytes
+    """A create request of any kind; a null path is Apache's to refuse, in its own way."""
+
+    path: bytes | None
     data: bytes | None
     acl: RawAcl
     flags: int
@@ -53,7 +57,7 @@ class MultiOp(NamedTuple):
     """One operation in a multi: its type, and its request decoded as of that type."""
 
     type: int
-    request: Create | tuple[bytes, bytes | None, int] | tuple[bytes, int] | tuple[bytes]
+    request: Create | SetData | PathInt | tuple[bytes | None]
 
 
 def read_connect(frame: bytes) -> Connect:
@@ -76,7 +80,7 @@ def read_header(frame: bytes) -> tuple[int, int]:
 
 def read_create(frame: bytes, kind: int, offset: int) -> tuple[Create, int]:
     """create, create2, createContainer; createTTL has a long more."""
-    path, offset = read_text(frame, offset)
+    path, offset = read_buffer(frame, offset)
     data, offset = read_buffer(frame, offset)
     acl, offset = acls.read(frame, offset)
     flags, offset = read_int(frame, offset)
@@ -86,29 +90,29 @@ def read_create(frame: bytes, kind: int, offset: int) -> tuple[Create, int]:
     return Create(path, data, acl, flags, ttl_ms), offset
 
 
-def read_set_data(frame: bytes, offset: int) -> tuple[tuple[bytes, bytes | None, int], int]:
-    path, offset = read_text(frame, offset)
+def read_set_data(frame: bytes, offset: int) -> tuple[SetData, int]:
+    path, offset = read_buffer(frame, offset)
     data, offset = read_buffer(frame, offset)
     version, offset = read_int(frame, offset)
     return (path, data, version), offset
 
 
-def read_path_int(frame: bytes, offset: int) -> tuple[tuple[bytes, int], int]:
+def read_path_int(frame: bytes, offset: int) -> tuple[PathInt, int]:
     """delete and check {path, version}; checkWatches, removeWatches {path, type}; addWatch {path, mode}."""
-    path, offset = read_text(frame, offset)
+    path, offset = read_buffer(frame, offset)
     number, offset = read_int(frame, offset)
     return (path, number), offset
 
 
-def read_path_bool(frame: bytes, offset: int) -> tuple[bytes, bool, int]:
+def read_path_bool(frame: bytes, offset: int) -> tuple[bytes | None, bool, int]:
     """exists, getData, getChildren, getChildren2 {path, watch}."""
-    path, offset = read_text(frame, offset)
+    path, offset = read_buffer(frame, offset)
     watch, offset = read_bool(frame, offset)
     return path, watch, offset
 
 
-def read_set_acl(frame: bytes, offset: int) -> tuple[bytes, RawAcl, int]:
-    path, offset = read_text(frame, offset)
+def read_set_acl(frame: bytes, offset: int) -> tuple[bytes | None, RawAcl, int]:
+    path, offset = read_buffer(frame, offset)
     acl, offset = acls.read(frame, offset)
     version, _ = read_int(frame, offset)
     return path, acl, version

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
 from zkstore.constants import CLOSE_SESSION_PATHS_BYTES_MAX, TTL_MS_MAX
-from zkstore.errors import Code, ZooKeeperError
+from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.proto import opcodes as op
 from zkstore.proto import requests
 from zkstore.records.txn import Body, Txn
@@ -144,7 +144,7 @@ class Prep:
         now_ms = self._now_ms()
         try:
             if kind == op.MULTI:
-                ops = requests.read_multi(frame, reads=False)
+                ops = _multi_ops(frame)
                 body: Body = (self._multi(zxid, session_id, ops, identities),)
             else:
                 kind, body = self._one(zxid, session_id, kind, frame, identities)
@@ -223,11 +223,11 @@ class Prep:
     def _prep_set_data(
         self,
         zxid: int,
-        request: tuple[bytes, bytes | None, int],
+        request: requests.SetData,
         identities: tuple[Identity, ...],
     ) -> Body:
         path, data, version = request
-        if path != paths.ROOT and not paths.valid(path):
+        if path is None or not paths.valid(path):
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         node = self._get(path)
         self._require(node.acl, op.WRITE, identities)
@@ -246,6 +246,8 @@ class Prep:
         flags = request.flags
         self._check_flags(kind, request)
         path = request.path
+        if path is None:  # a NullPointerException in Apache
+            raise ZooKeeperError(Code.MARSHALLING_ERROR)
         if b"/" not in path or b"\0" in path:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         acl = acls.fix_up(request.acl, identities, self._providers)
@@ -254,8 +256,8 @@ class Prep:
         self._require(parent.acl, op.CREATE_PERM, identities)
         if flags in op.SEQUENTIAL_FLAGS:
             path = paths.sequential(path, parent.cversion)
-        if path == paths.ROOT or not paths.valid(path):
-            raise ZooKeeperError(Code.NODE_EXISTS if path == paths.ROOT else Code.BAD_ARGUMENTS)
+        if not paths.valid(path):
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)
         if self._exists(path):
             raise ZooKeeperError(Code.NODE_EXISTS)
         if nodes.is_ephemeral(parent.owner):
@@ -294,9 +296,11 @@ class Prep:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
 
     def _prep_delete(
-        self, zxid: int, request: tuple[bytes, int], identities: tuple[Identity, ...]
+        self, zxid: int, request: requests.PathInt, identities: tuple[Identity, ...]
     ) -> Body:
         path, version = request
+        if path is None:
+            raise ZooKeeperError(Code.MARSHALLING_ERROR)
         if path in paths.SPECIAL or b"/" not in path:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         parent_path, _ = paths.split(path)
@@ -320,12 +324,12 @@ class Prep:
     def _prep_set_acl(
         self,
         zxid: int,
-        path: bytes,
+        path: bytes | None,
         entries: requests.RawAcl,
         version: int,
         identities: tuple[Identity, ...],
     ) -> Body:
-        if path != paths.ROOT and not paths.valid(path):
+        if path is None or not paths.valid(path):
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         acl = acls.fix_up(entries, identities, self._providers)
         node = self._get(path)
@@ -334,9 +338,9 @@ class Prep:
         self._put(path, node._replace(zxid=zxid, aversion=aversion, acl=acl))
         return path, acls.encode(acl), aversion
 
-    def _prep_check(self, request: tuple[bytes, int], identities: tuple[Identity, ...]) -> Body:
+    def _prep_check(self, request: requests.PathInt, identities: tuple[Identity, ...]) -> Body:
         path, version = request
-        if path != paths.ROOT and not paths.valid(path):
+        if path is None or not paths.valid(path):
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         node = self._get(path)
         self._require(node.acl, op.READ, identities)
@@ -349,8 +353,9 @@ class Prep:
 
     def close_session(self, zxid: int, session_id: int, cxid: int) -> Txn:
         """One txn that deletes all the session's ephemerals; it lists them while they fit (E20)."""
+        in_flight = self._owned.pop(session_id, {})
         owned = dict.fromkeys(self._source.ephemerals(session_id))
-        for path, there in self._owned.get(session_id, {}).items():
+        for path, there in in_flight.items():
             if there:
                 owned[path] = None
             else:
@@ -380,6 +385,14 @@ class Prep:
 
     def error(self, zxid: int, session_id: int, cxid: int, code: Code) -> Txn:
         return Txn(zxid, session_id, cxid, self._now_ms(), op.ERROR, (int(code),))
+
+
+def _multi_ops(frame: bytes) -> list[requests.MultiOp]:
+    """A multi that cannot be parsed uses up a zxid, unlike any other request."""
+    try:
+        return requests.read_multi(frame, reads=False)
+    except RemoteProtocolError as e:
+        raise ZooKeeperError(Code.MARSHALLING_ERROR, str(e)) from e
 
 
 _VERSION_ANY: Final = -1

@@ -1,0 +1,37 @@
+"""What workers and the commit process say to each other: the kinds of items and their payloads.
+
+Owns:   nothing; pure. How a message travels is frontend/link.py's and commit/links.py's.
+Shape:  a message is one flat list, msgpack behind a 4-byte length on a stream, the list itself in memory.
+        To the commit process: kind, connection, payload, kind, connection, payload, …
+        To a worker: applied zxid, then kind, connection, number, payload, …
+        Connections are numbered by their worker; 0 is the worker itself.
+Design: one message a turn, whatever its size: a hop costs as much as some twenty requests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+# Worker → commit process.
+REQUEST: Final = 0  # payload: the frame
+OPEN: Final = 1  # a client connected; payload: its address
+CONNECT: Final = 2  # payload: the ConnectRequest frame
+IDENTITIES: Final = 3  # payload: [scheme, id, …], as they are from now on
+CLOSED: Final = 4  # the connection is gone; payload: None
+TOUCHES: Final = 5  # payload: [reported up to ms, session, heard ms, …]
+WATCHING: Final = 6  # payload: the zxid that the worker's watches stand at; None: it has none any more
+ADMIN: Final = 7  # payload: a four-letter word that needs the whole replica
+GATHERED: Final = 8  # connection: ticket; payload: the worker's part
+
+# Commit process → worker.
+REPLY: Final = 0  # number: zxid; payload: the frame
+SESSION: Final = 1  # number: session id; payload: [frame, timeout_ms]
+LAST: Final = 2  # like REPLY; then the connection ends
+CLOSE: Final = 3  # the connection ends at once; payload: why, for the log
+TEXT: Final = 4  # payload: an answer to ADMIN; then the connection ends
+GATHER: Final = 5  # connection: ticket; payload: what is asked for
+
+TO_COMMIT_WIDTH: Final = 3
+TO_WORKER_WIDTH: Final = 4
+
+Message = list[Any]

@@ -1,0 +1,202 @@
+"""A view: the tree and the log as they stand at one zxid, read from the memory map.
+
+Owns:   one LMDB read transaction, for the length of one turn; the process's cache of decoded ACLs.
+Invariants:
+  1. A view ends in the turn that began it: one that is kept pins every page that is freed meanwhile.
+  2. Tree and log are of the same zxid, `applied`.
+Design: methods hand out the stored bytes; decoding is tree/node.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import lmdb
+
+from zkstore.errors import CorruptionError
+from zkstore.storage import schema, txnlog
+from zkstore.tree import acl as acls
+from zkstore.tree import node as nodes
+from zkstore.tree.acl import Acl
+
+_ACL_CACHE_MAX: Final = 10_000
+_LOG_FIRST: Final = schema.log_key(0)
+_OPEN_ID: Final = -1
+
+
+class Views:
+    """Opens views of one environment, and remembers what does not change between them."""
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        self._env = env
+        self._acls: dict[int, Acl] = {_OPEN_ID: acls.OPEN}
+        self._labelled: tuple[int, int] = (-1, 0)  # LMDB's transaction id and its `applied`
+
+    def open(self) -> View:
+        """A view of the newest state. Close it before the turn ends."""
+        return View(self, self._env.begin())
+
+    def applied_of(self, lmdb_txn: lmdb.Transaction) -> int:
+        """The zxid a read transaction stands at; looked up once for each LMDB commit."""
+        lmdb_id = lmdb_txn.id()
+        known, applied = self._labelled
+        if known != lmdb_id:
+            with lmdb_txn.cursor() as cursor:
+                cursor.last()
+                applied = schema.zxid_of(cursor.key())
+            self._labelled = (lmdb_id, applied)
+        return applied
+
+    def acl(self, lmdb_txn: lmdb.Transaction, acl_id: int) -> Acl:
+        """The ACL of this id; ids are never reused, so what was read once stays true."""
+        acl = self._acls.get(acl_id)
+        if acl is None:
+            encoded = lmdb_txn.get(schema.acl_key(acl_id))
+            if encoded is None:
+                raise CorruptionError(f"ACL {acl_id} is not in the table")
+            acl = acls.decode(encoded)
+            if len(self._acls) >= _ACL_CACHE_MAX:
+                self._acls = {_OPEN_ID: acls.OPEN}
+            self._acls[acl_id] = acl
+        return acl
+
+
+class View:
+    """One state of tree and log. Use as a context manager, or close it."""
+
+    __slots__ = ("_get", "_txn", "_views")
+
+    def __init__(self, views: Views, lmdb_txn: lmdb.Transaction) -> None:
+        self._views = views
+        self._txn = lmdb_txn
+        self._get = lmdb_txn.get
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._txn.abort()
+
+    def close(self) -> None:
+        self._txn.abort()
+
+    @property
+    def applied(self) -> int:
+        """The zxid that this view stands at."""
+        return self._views.applied_of(self._txn)
+
+    def node(self, path: bytes) -> bytes | None:
+        """The node's stored value (tree/node.py), None if there is none."""
+        return self._get(schema.node_key(path))
+
+    def data(self, value: bytes) -> bytes | None:
+        """The data of a node's value, wherever it lives."""
+        data_id = nodes.data_id_of(value)
+        if not data_id:
+            return nodes.data_of(value)
+        data = self._get(schema.data_key(data_id))
+        if data is None:
+            raise CorruptionError(f"data {data_id} of a node is not in the table")
+        return data
+
+    def acl(self, acl_id: int) -> Acl:
+        return self._views.acl(self._txn, acl_id)
+
+    def children(self, path: bytes) -> list[bytes]:
+        """The names of a node's children, in order; no value is read but that of a very long name."""
+        prefix = schema.children_prefix(path)
+        skip = len(prefix)
+        names = []
+        hashed = False
+        with self._txn.cursor() as cursor:
+            cursor.set_range(prefix)
+            for key in cursor.iternext(keys=True, values=False):
+                if not key.startswith(prefix):
+                    break
+                name = key[skip:]
+                if name.startswith(schema.HASHED):
+                    hashed = True
+                    name = nodes.long_name_of(cursor.value())
+                if name:  # the root's own key is the empty name below itself
+                    names.append(name)
+        if hashed:
+            names.sort()
+        return names
+
+    def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (path, value) below a node, parents first."""
+        stack = [path]
+        while stack:
+            parent = stack.pop()
+            base = b"" if parent == b"/" else parent
+            for name in self.children(parent):
+                child = base + b"/" + name
+                value = self.node(child)
+                assert value is not None, child
+                yield child, value
+                if nodes.unpack(value)[nodes.CHILDREN]:
+                    stack.append(child)
+
+    def ephemerals(self, session_id: int) -> list[bytes]:
+        """The paths that a session owns."""
+        return self._values(schema.ephemerals_prefix(session_id))
+
+    def sweep_candidates(self) -> list[bytes]:
+        """The paths of all containers and TTL nodes."""
+        return self._values(schema.SWEEP)
+
+    def _values(self, prefix: bytes) -> list[bytes]:
+        values = []
+        with self._txn.cursor() as cursor:
+            cursor.set_range(prefix)
+            for key, value in cursor.iternext():
+                if not key.startswith(prefix):
+                    break
+                values.append(value)
+        return values
+
+    def sessions(self) -> list[tuple[int, int]]:
+        """All (session id, timeout_ms)."""
+        found = []
+        with self._txn.cursor() as cursor:
+            cursor.set_range(schema.SESSION)
+            for key, value in cursor.iternext():
+                if not key.startswith(schema.SESSION):
+                    break
+                found.append((schema.session_of(key), int.from_bytes(value, "big", signed=True)))
+        return found
+
+    def ephemerals_by_session(self) -> dict[int, list[bytes]]:
+        """Every session that owns ephemerals, and their paths."""
+        owned: dict[int, list[bytes]] = {}
+        with self._txn.cursor() as cursor:
+            cursor.set_range(schema.EPHEMERAL)
+            for key, value in cursor.iternext():
+                if not key.startswith(schema.EPHEMERAL):
+                    break
+                owned.setdefault(schema.session_of(key), []).append(value)
+        return owned
+
+    def label(self) -> txnlog.Label:
+        """What the state says of itself: `applied` and the totals."""
+        with self._txn.cursor() as cursor:
+            cursor.last()
+            return txnlog.label_of(schema.zxid_of(cursor.key()), cursor.value())
+
+    def log(self, after: int) -> Iterator[tuple[int, list[Any]]]:
+        """(zxid, effects) of every txn behind `after`, in order; see `log_covers`."""
+        with self._txn.cursor() as cursor:
+            if not cursor.set_range(schema.log_key(after + 1)):
+                return
+            for key, value in cursor.iternext():
+                for encoded, effects in txnlog.entries(schema.zxid_of(key), value):
+                    zxid = txnlog.txn_zxid(encoded)
+                    if zxid > after:
+                        yield zxid, effects
+
+    def log_covers(self, after: int) -> bool:
+        """Whether the log still has every txn behind `after`."""
+        with self._txn.cursor() as cursor:
+            cursor.set_range(_LOG_FIRST)
+            return txnlog.first_zxid_of(cursor.value()) <= after + 1

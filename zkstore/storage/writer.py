@@ -1,0 +1,358 @@
+"""The one writer of a replica: journal first, then tree and log in one LMDB transaction.
+
+Owns:   the LMDB write transactions, the totals, the trimming of the log, and when a checkpoint is due.
+Invariants:
+  1. Durable: `perform` returns only when what a Ready appends is in the journal, flushed.
+  2. One LMDB transaction holds all of a batch: log, tree, sessions, aggregates. Only committed txns are in it.
+  3. A batch that LMDB could not commit is kept and tried again before any other: never skipped.
+Design: LMDB commits are not flushed; the journal is what survives, the checkpoint is what LMDB is restarted from
+        (storage/checkpoint.py). Journal payload: msgpack [[txn, …], last_committed, [accepted, current] or nil].
+Not here: what a txn does to the tree (tree/apply.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+import lmdb
+import msgpack
+
+from zkstore.constants import LOG_TRIM_BATCHES_MAX
+from zkstore.errors import StorageFull
+from zkstore.proto import opcodes as op
+from zkstore.records import txn as txns
+from zkstore.records.txn import Txn
+from zkstore.storage import schema, txnlog
+from zkstore.storage.env import Replica
+from zkstore.storage.journal import JournalPosition
+from zkstore.storage.view import Views
+from zkstore.tree import acl as acls
+from zkstore.tree import node as nodes
+from zkstore.tree import paths
+from zkstore.tree.apply import Batch, Effects, Result, Totals
+from zkstore.zab.ready import HardState, Proposal, Ready
+
+_PAGE: Final = 4096
+_OVERHEAD_PAGES: Final = 6  # branches, log, free list and meta page of one commit, roughly
+REPLAY_BATCH: Final = 1000
+
+
+class Applied(NamedTuple):
+    """A txn that is now visible, and what its client is told."""
+
+    txn: Txn
+    result: Result
+
+
+class _Source:
+    """The tree under an open write transaction, for tree/apply.py."""
+
+    needs_long_name = staticmethod(schema.needs_long_name)
+
+    def __init__(self, lmdb_txn: lmdb.Transaction, acl_ids: dict[bytes, int]) -> None:
+        self._txn = lmdb_txn
+        self._get = lmdb_txn.get
+        self._acl_ids = acl_ids
+
+    def node(self, path: bytes) -> bytes | None:
+        return self._get(schema.node_key(path))
+
+    def ephemerals(self, session_id: int) -> list[bytes]:
+        prefix = schema.ephemerals_prefix(session_id)
+        found = []
+        with self._txn.cursor() as cursor:
+            cursor.set_range(prefix)
+            for key, path in cursor.iternext():
+                if not key.startswith(prefix):
+                    break
+                found.append(path)
+        return found
+
+    def find_acl(self, encoded: bytes) -> int | None:
+        known = self._acl_ids.get(encoded)
+        if known is None:
+            stored = self._get(schema.acl_hash_key(encoded))
+            if stored is None:
+                return None
+            known = int.from_bytes(stored, "big")
+            if len(self._acl_ids) < 10_000:
+                self._acl_ids[encoded] = known
+        return known
+
+
+class Writer:
+    """Performs the core's Readies on one opened replica."""
+
+    def __init__(self, replica: Replica, *, retention_ms: int, retention_bytes: int) -> None:
+        self._replica = replica
+        self._env = replica.env
+        self._journal = replica.journal
+        self.views = Views(replica.env)
+        self._retention_ms = retention_ms
+        self._retention_bytes = retention_bytes
+        self._acl_ids: dict[bytes, int] = {acls.OPEN_ENCODED: -1}
+        self._decoded: dict[int, Txn] = {}  # zxid → txn that prep made here
+        self._unapplied: list[Proposal] = []  # committed, but LMDB refused them so far
+        self._unfinished: deque[tuple[int, JournalPosition]] = deque()  # (last zxid, record's start)
+        self.trimming = False  # the log is past its retention; see `review`
+        self.changed_bytes = 0  # since the last checkpoint, roughly
+        self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch)
+        if replica.fresh:
+            self._plant()
+        with self.views.open() as view:
+            self.applied, self._log_bytes, self.totals = view.label()
+        self._trimmed_bytes = self._front_bytes()
+
+    # ---- start -----------------------------------------------------------------------------------
+
+    def _plant(self) -> None:
+        """The nodes that every tree begins with (reference E1). Their times and zxids are zero."""
+        totals = Totals(ephemerals=0, next_acl_id=1, next_data_id=1)
+        encoded = acls.encode(acls.READ_ALL)
+        with self._env.begin(write=True) as lmdb_txn:
+            for path, children, acl_id in (
+                (paths.ROOT, 1, -1), (paths.ZOOKEEPER, 2, -1), (paths.QUOTA, 0, -1),
+                (paths.CONFIG, 0, totals.next_acl_id),
+            ):  # fmt: skip
+                value = nodes.create(path, b"", zxid=0, time_ms=0, owner=0, acl_id=acl_id)
+                if children:
+                    value = nodes.with_children(
+                        value, path, cversion=0, children=children, pzxid=0
+                    )
+                lmdb_txn.put(schema.node_key(path), value)
+                totals.nodes += 1
+                totals.bytes += len(path)
+                totals.digest += nodes.digest_of(value)
+            _put_acl(lmdb_txn, encoded, totals.next_acl_id)
+            totals.next_acl_id += 1
+            lmdb_txn.put(schema.log_key(0), txnlog.encode(0, totals, 0, []))
+
+    def recover(self) -> int:
+        """Apply what the journal holds beyond `applied`; returns how many txns that were.
+
+        A server alone counts its whole journal as history: what was flushed may have been acknowledged.
+        """
+        pending: dict[int, Proposal] = {}
+        for payload in self._replica.replay:
+            encoded, _, hard = msgpack.unpackb(payload)
+            for one in encoded:
+                zxid = txns.zxid_of(one)
+                if zxid > self.applied:
+                    pending[zxid] = Proposal(zxid, one)
+            if hard is not None:
+                self.hard_state = HardState(*hard)
+        ordered = [pending[zxid] for zxid in sorted(pending)]
+        for start in range(0, len(ordered), REPLAY_BATCH):
+            self._commit(ordered[start : start + REPLAY_BATCH])
+        self._replica.replay.clear()
+        self._replica.checkpointer.take(**self._mark())
+        self.changed_bytes = 0
+        self._journal.recycle(self._journal.end)
+        return len(ordered)
+
+    # ---- the core's work ---------------------------------------------------------------------------
+
+    def remember(self, txn: Txn) -> None:
+        """Keep a txn that was made here, so that applying it need not decode it again."""
+        self._decoded[txn.zxid] = txn
+
+    def forget(self, proposals: list[Proposal]) -> None:
+        """These will never be applied."""
+        for proposal in proposals:
+            self._decoded.pop(proposal.zxid, None)
+
+    def perform(self, ready: Ready) -> list[Applied]:
+        """Do what a Ready asks; returns what became visible.
+
+        Order:  the journal's flush, then LMDB.
+        Raises: StorageFull: the journal has no room and nothing was written; StorageFailed: stop.
+        """
+        if ready.must_sync:
+            payload = msgpack.packb(
+                [[p.txn for p in ready.append], self.applied, ready.hard_state]
+            )
+            position = self._journal.append(payload)
+            if ready.append:
+                self._unfinished.append((ready.append[-1].zxid, position))
+        if ready.committed:
+            self._unapplied += ready.committed
+        return self.retry() if self._unapplied else []
+
+    @property
+    def stalled(self) -> bool:
+        """Whether committed txns wait for LMDB to have room."""
+        return bool(self._unapplied)
+
+    def retry(self) -> list[Applied]:
+        """Apply what is committed; all of it stays for the next try if LMDB cannot.
+
+        Raises: StorageFull.
+        """
+        applied = self._commit(self._unapplied)
+        self._unapplied = []
+        return applied
+
+    def _commit(self, proposals: list[Proposal]) -> list[Applied]:
+        """One LMDB transaction with all of them."""
+        totals = Totals(
+            self.totals.nodes, self.totals.ephemerals, self.totals.bytes, self.totals.digest,
+            self.totals.next_acl_id, self.totals.next_data_id,
+        )  # fmt: skip
+        applied: list[Applied] = []
+        entries: list[bytes | Effects] = []
+        decoded = self._decoded
+        try:
+            with self._env.begin(write=True) as lmdb_txn:
+                batch = Batch(_Source(lmdb_txn, self._acl_ids), totals)
+                for zxid, encoded in proposals:
+                    txn = decoded.get(zxid) or txns.decode(encoded)
+                    result, effects = batch.apply(txn)
+                    applied.append(Applied(txn, result))
+                    entries.append(encoded)
+                    entries.append(effects)
+                _write(lmdb_txn, batch)
+                last = proposals[-1].zxid
+                value = txnlog.encode(proposals[0].zxid, totals, self._log_bytes, entries)
+                lmdb_txn.put(schema.log_key(last), value, append=True)
+                if self.trimming:
+                    self._trim(lmdb_txn)
+        except lmdb.Error as e:
+            raise StorageFull(f"LMDB could not commit {len(proposals)} txns: {e}") from e
+        for zxid, _ in proposals:
+            decoded.pop(zxid, None)
+        self.totals = totals
+        self.applied = last
+        self._log_bytes = txnlog.log_bytes_of(value)
+        self._acl_ids.update(batch.acls)
+        self.changed_bytes += _PAGE * (len(batch.nodes) + _OVERHEAD_PAGES) + len(value)
+        return applied
+
+    # ---- the log's front ---------------------------------------------------------------------------
+
+    def _front_bytes(self) -> int:
+        """Log bytes in front of the oldest batch that is kept."""
+        with self._env.begin() as lmdb_txn, lmdb_txn.cursor() as cursor:
+            cursor.set_range(schema.LOG)
+            value = cursor.value()
+            return txnlog.log_bytes_of(value) - len(value)
+
+    def review(self, now_ms: int) -> None:
+        """Decide whether the log has outgrown its retention. Call it every second or so."""
+        if self._log_bytes - self._trimmed_bytes > self._retention_bytes:
+            self.trimming = True
+            return
+        with self._env.begin() as lmdb_txn, lmdb_txn.cursor() as cursor:
+            cursor.set_range(schema.LOG)
+            oldest_ms = self._oldest_ms(cursor)
+            self.trimming = oldest_ms is not None and oldest_ms < now_ms - self._retention_ms
+
+    @staticmethod
+    def _oldest_ms(cursor: lmdb.Cursor) -> int | None:
+        """The wall-clock time of the oldest batch; the planted tree's own batch is empty."""
+        for key, value in cursor.iternext():
+            for encoded, _ in txnlog.entries(schema.zxid_of(key), value):
+                return txns.decode(encoded).time_ms
+        return None
+
+    def _trim(self, lmdb_txn: lmdb.Transaction) -> None:
+        """Drop the oldest batches, at most twice as many as came; the newest always stays."""
+        with lmdb_txn.cursor() as cursor:
+            for _ in range(LOG_TRIM_BATCHES_MAX):
+                cursor.set_range(schema.LOG)
+                key, value = cursor.item()
+                if schema.zxid_of(key) >= self.applied:
+                    return
+                for _, effects in txnlog.entries(schema.zxid_of(key), value):
+                    _drop_old_data(lmdb_txn, effects)
+                cursor.set_key(key)
+                cursor.delete()
+                self._trimmed_bytes = txnlog.log_bytes_of(value)
+
+    # ---- checkpoints -------------------------------------------------------------------------------
+
+    def _mark(self) -> dict[str, Any]:
+        """What a checkpoint says of this state."""
+        while self._unfinished and self._unfinished[0][0] <= self.applied:
+            self._unfinished.popleft()
+        position = self._unfinished[0][1] if self._unfinished else self._journal.end
+        return {
+            "applied": self.applied,
+            "accepted_epoch": self.hard_state.accepted_epoch,
+            "current_epoch": self.hard_state.current_epoch,
+            "position": position,
+        }
+
+    def begin_checkpoint(self) -> None:
+        """Start one in the background; only right after a commit or on an idle writer."""
+        self._replica.checkpointer.begin(**self._mark())
+        self.changed_bytes = 0
+
+    @property
+    def checkpointing(self) -> bool:
+        return self._replica.checkpointer.busy
+
+    def finish_checkpoint(self) -> None:
+        """If the one under way is done: recycle the journal behind it. Raises: StorageFailed."""
+        done = self._replica.checkpointer.poll()
+        if done is not None:
+            self._journal.recycle(done.position)
+
+    def close(self) -> None:
+        """A clean stop: the last checkpoint needs no replay."""
+        self._replica.close(
+            applied=self.applied,
+            accepted_epoch=self.hard_state.accepted_epoch,
+            current_epoch=self.hard_state.current_epoch,
+        )
+
+
+def wall_ms() -> int:
+    """The wall clock, for the times in txns and nowhere else."""
+    return time.time_ns() // 1_000_000
+
+
+def _put_acl(lmdb_txn: lmdb.Transaction, encoded: bytes, acl_id: int) -> None:
+    lmdb_txn.put(schema.acl_key(acl_id), encoded)
+    lmdb_txn.put(schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big"))
+
+
+def _write(lmdb_txn: lmdb.Transaction, batch: Batch) -> None:
+    """The batch's changes, each record once."""
+    put, delete = lmdb_txn.put, lmdb_txn.delete
+    node_key = schema.node_key
+    for path, value in batch.nodes.items():
+        if value is not None:
+            put(node_key(path), value)
+        else:
+            delete(node_key(path))
+    for data_id, data in batch.data.items():
+        put(schema.data_key(data_id), data)
+    for encoded, acl_id in batch.acls.items():
+        _put_acl(lmdb_txn, encoded, acl_id)
+    for (session_id, path), there in batch.ephemerals.items():
+        key = schema.ephemeral_key(session_id, path)
+        if there:
+            put(key, path)
+        else:
+            delete(key)
+    for path, there in batch.sweep.items():
+        if there:
+            put(schema.sweep_key(path), path)
+        else:
+            delete(schema.sweep_key(path))
+    for session_id, timeout_ms in batch.sessions.items():
+        if timeout_ms is not None:
+            put(schema.session_key(session_id), timeout_ms.to_bytes(4, "big", signed=True))
+        else:
+            delete(schema.session_key(session_id))
+
+
+def _drop_old_data(lmdb_txn: lmdb.Transaction, effects: list[Any]) -> None:
+    """Large data that only this log record still needed: it was replaced or deleted by it."""
+    for at in range(0, len(effects), 6):
+        if effects[at] in (op.NODE_DATA_CHANGED, op.NODE_DELETED):
+            data_id = nodes.data_id_of(effects[at + 4])
+            if data_id:
+                lmdb_txn.delete(schema.data_key(data_id))
