@@ -3,16 +3,19 @@
 Owns:   the file `checkpoint`, its spare `checkpoint.tmp`, the flush thread, and the pins: read
         transactions that keep LMDB from overwriting the pages a checkpoint needs.
 Invariants:
-  1. Pinned: from the moment a checkpoint is on the device until the next one is, a read transaction at
-     its state is in LMDB's reader table. So each page reachable from its root stays as it was flushed.
-  2. FlushFirst: the file `checkpoint` names a state only when all of that state's pages are flushed.
+  1. Pinned: from the moment a checkpoint is on the device until the next one is, a read transaction
+     at its state is in LMDB's reader table. So each page reachable from its root stays as it was
+     flushed.
+  2. FlushFirst: the file `checkpoint` names a state only when all of that state's pages are
+     flushed.
   3. PositionAfter: what comes before a checkpoint's journal position may be recycled once `poll`
      has returned that checkpoint, not earlier.
 Design: LMDB's two first pages (the meta pages) are all that is needed to go back to a state whose
   other pages are intact, so they are kept in the checkpoint itself. The file is
-  replaced by rename, not written in turns into two slots: a slot damaged later would let recovery fall back
-  silently to the older state, whose pages and journal are gone. The spare's blocks are allocated
-  ahead, so that a full disk does not keep checkpoints from being taken (deletes go on then).
+  replaced by rename, not written in turns into two slots: a slot damaged later would let recovery
+  fall back silently to the older state, whose pages and journal are gone. The spare's blocks are
+  allocated ahead, so that a full disk does not keep checkpoints from being taken (deletes go on
+  then).
   Rejected: a checkpoint by copying the tree: O(tree) every few seconds.
 Not here: when to take one (the writer), going back to one (env.py).
 Source: LMDB 0.9 mdb.c (MDB_meta, mdb_find_oldest, mdb_env_pick_meta).
@@ -43,12 +46,13 @@ _MAGIC: Final = b"ZKSCKPT\n"
 # clean, length of the meta pages that follow; behind them the crc32 of all before it
 _HEAD: Final = struct.Struct(">8sIIqqqQQQ?I")
 _CRC: Final = struct.Struct(">I")
-# Native: LMDB writes its own structures in the machine's byte order. In each meta page, after the 16
-# bytes of page header: magic, version, address, map size, 96 bytes of roots, last page, txnid.
+# Native: LMDB writes its own structures in the machine's byte order. In each meta page, after the
+# 16 bytes of page header: magic, version, address, map size, 96 bytes of roots, last page, txnid.
 _META: Final = struct.Struct("=16xIIQQ96xQQ")
 _META_MAGIC: Final = 0xBEEFC0DE
 # Flushed in awaited pieces first, which keeps the journal's own flushes short: p99 of a
-# lone write 887 -> 604 us, at 64 connections 5.1 -> 3.9 ms. A piece is larger where there would be too many.
+# lone write 887 -> 604 us, at 64 connections 5.1 -> 3.9 ms. A piece is larger where there would be
+# too many.
 _PIECE_BYTES_MIN: Final = 1 << 20
 _PIECES_MAX: Final = 4096
 
@@ -112,7 +116,10 @@ def _encode(cp: Checkpoint) -> bytes:
 
 
 def read(data_dir: Path, disk: Disk) -> Checkpoint | None:
-    """The checkpoint in `data_dir`, or None if there is none. Raises: CorruptionError, FormatError."""
+    """The checkpoint in `data_dir`, or None if there is none.
+
+    Raises: CorruptionError, FormatError.
+    """
     path = data_dir / NAME
     try:
         fd = disk.open(path, os.O_RDONLY)
@@ -202,6 +209,7 @@ class Checkpointer:
         self._next_pin: lmdb.Transaction | None = None
         self._next: Checkpoint | None = None
         self._thread: threading.Thread | None = None
+        self._durable: Checkpoint | None = None
         self._failure: StorageFailed | StorageFull | None = None
 
     @property
@@ -225,7 +233,8 @@ class Checkpointer:
         meta = newest_meta(meta_pages, str(self._path))
         assert meta.txnid == pin.id(), (meta.txnid, pin.id())
         if self._disk.size(self._fd) < meta.end_bytes:
-            # The last pages were given back before they were ever written; recovery checks the size.
+            # The last pages were given back before they were ever written; recovery checks the
+            # size.
             self._disk.truncate(self._fd, meta.end_bytes)
         self._next_pin = pin
         self._next = Checkpoint(
@@ -238,7 +247,7 @@ class Checkpointer:
             clean,
             meta_pages,
         )
-        self._failure = None
+        self._durable = self._failure = None
         self._thread = threading.Thread(
             target=self._flush, args=(self._next, meta.end_bytes), name="checkpoint", daemon=True
         )
@@ -260,6 +269,7 @@ class Checkpointer:
         if self._failure is not None:
             pin.abort()
             raise self._failure
+        assert done is self._durable, "the flush thread died"
         self._assert_pinned(pin)
         self._assert_pinned(self._pin)
         self._pin.abort()
@@ -323,6 +333,7 @@ class Checkpointer:
                 self._disk.sync_range(self._fd, offset, piece)
             self._disk.flush_map(self._env, self._path)
             write(self._data_dir, self._disk, cp)
+            self._durable = cp
         except (StorageFailed, StorageFull) as error:
             self._failure = error
         except lmdb.Error as error:

@@ -1,19 +1,20 @@
 """Every file operation of the storage, behind one object that is passed in.
 
-So that tests can lose, tear and fail any of them (tests/crash/simdisk.py); LMDB's own writes are the
-only ones that do not pass here, its flush does (`flush_map`).
+So that tests can lose, tear and fail any of them (tests/crash/simdisk.py); LMDB's own writes are
+the only ones that do not pass here, its flush does (`flush_map`).
 
 Owns:   the file descriptors it opened; it remembers the path of each for its messages.
 Invariants:
   1. Close-on-exec: no child process inherits a descriptor (os.open does so by itself).
   2. Whole: `pwrite` writes all of its bytes or raises.
-  3. A flush that fails is `StorageFailed`, whatever the error number: the kernel marks the pages of a
-     failed write-back clean, so neither the page cache nor a second flush can be trusted after it.
-Design: ENOSPC and EDQUOT are `StorageFull` where the operation itself was refused and nothing that was
-  flushed before is touched (open, write, rename, allocate). All else is `StorageFailed`. Only
-  FileNotFoundError passes as it is, as absence is an answer. Flushing with RWF_DSYNC instead of
-  fdatasync gained nothing (within 5 % for 200 B to 64 KB), and would make a full disk in the write
-  indistinguishable from one in the flush.
+  3. A flush that fails is `StorageFailed`, whatever the error number: the kernel marks the pages of
+     a failed write-back clean, so neither the page cache nor a second flush can be trusted after
+     it.
+Design: ENOSPC and EDQUOT are `StorageFull` where the operation itself was refused and nothing that
+  was flushed before is touched (open, write, rename, allocate). All else is `StorageFailed`. Only
+  FileNotFoundError of `open` and `unlink` passes as it is, as absence is an answer there.
+  Rejected: flushing with RWF_DSYNC instead of fdatasync; it gained nothing (within 5 % for 200 B to
+  64 KB), and would make a full disk in the write indistinguishable from one in the flush.
 Not here: what the files mean (journal.py, checkpoint.py, env.py).
 Source: sync_file_range(2), fallocate(2), statfs(2); "fsyncgate" for 3.
 """
@@ -64,12 +65,14 @@ def _failure(what: str, path: object, error: OSError, *, flushing: bool) -> Exce
 
 
 @contextmanager
-def _translated(what: str, path: object, *, flushing: bool = False) -> Iterator[None]:
+def _translated(
+    what: str, path: object, *, flushing: bool = False, may_be_absent: bool = False
+) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if may_be_absent and isinstance(error, FileNotFoundError):
+            raise
         raise _failure(what, path, error, flushing=flushing) from error
 
 
@@ -84,7 +87,7 @@ class Disk:
 
     def open(self, path: Path, flags: int, mode: int = 0o644) -> int:
         """Open a file. Raises: FileNotFoundError; StorageFull where creating it needs room."""
-        with _translated("open", path):
+        with _translated("open", path, may_be_absent=not flags & os.O_CREAT):
             fd = os.open(path, flags | os.O_CLOEXEC, mode)
         self._paths[fd] = str(path)
         return fd
@@ -131,7 +134,7 @@ class Disk:
             os.fsync(fd)
 
     def sync_range(self, fd: int, offset: int, size: int) -> None:
-        """Have a range written out and wait for it: paces the flush that follows, is none itself."""
+        """Have a range written out and wait: it paces the flush that follows, it is none."""
         if _sync_file_range is None or _sync_file_range(fd, offset, size, _SYNC_RANGE_AWAITED) == 0:
             return
         number = ctypes.get_errno()
@@ -146,7 +149,7 @@ class Disk:
         env.sync(True)
 
     def allocate(self, fd: int, offset: int, size: int) -> bool:
-        """Give the range blocks of its own, growing the file; False where that cannot be had cheaply.
+        """Give the range blocks of its own, growing the file; False where that is not cheap.
 
         Raises: StorageFull. On tmpfs allocated space is memory, zeroed at once: 83 ms for 256 MB.
         """
@@ -171,7 +174,7 @@ class Disk:
             os.rename(source, target)
 
     def unlink(self, path: Path) -> None:
-        with _translated("remove", path):
+        with _translated("remove", path, may_be_absent=True):
             os.unlink(path)
 
     def mkdir(self, path: Path) -> None:
@@ -183,7 +186,7 @@ class Disk:
             self.fsync_dir(each.parent)
 
     def fsync_dir(self, path: Path) -> None:
-        """Names created, renamed and removed in this directory are on the device when it returns."""
+        """What was created, renamed and removed in a directory is on the device afterwards."""
         fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.fsync(fd)

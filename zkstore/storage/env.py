@@ -1,19 +1,20 @@
 """Opens and closes a replica's data directory: lock, format, recovery, reserve.
 
-Owns:   the directory's lock, the LMDB environment, journal and checkpointer of the process that writes; the
-        lock and the environment of a process that only reads.
+Owns:   the directory's lock, the LMDB environment, journal and checkpointer of the process that
+        writes; the lock and the environment of a process that only reads.
 Invariants:
   1. Alone: whoever has the environment open holds the lock, shared; recovery holds it exclusively,
      so nobody is attached while LMDB's lock file and meta pages are replaced.
-  2. OnePath: every stop but a clean one, of the process or of the machine, is recovered the same way:
-     meta pages of the checkpoint back, journal replayed. What LMDB wrote after the checkpoint is
-     never trusted.
-  3. NothingForgotten: a directory without a checkpoint is made anew only if nothing was ever stored in it.
-     The file `format` is written last; where it is, a checkpoint must be.
+  2. OnePath: every stop, of the process or of the machine, is recovered the same way: meta pages of
+     the checkpoint back, journal replayed (nothing after a clean stop). What LMDB wrote after the
+     checkpoint is never trusted.
+  3. NothingForgotten: a directory without a checkpoint is made anew only if nothing was ever stored
+     in it. The file `format` is written last; where it is, a checkpoint must be.
 Design: flock, as it belongs to the open file and not to the process (two servers in one process
-  exclude each other as well) and goes with the process. LMDB: one unnamed database, never a writable
-  map (a sparse map on a full disk is a SIGBUS), no read-ahead (a tree larger than memory is read at random;
-  read-ahead would evict what is in use), no flush of its own: the checkpointer does it.
+  exclude each other as well) and goes with the process. LMDB: one unnamed database, never a
+  writable map (a sparse map on a full disk is a SIGBUS), no read-ahead (a tree larger than memory
+  is read at random; read-ahead would evict what is in use), no flush of its own: the checkpointer
+  does it.
 Not here: replaying (the writer does, then takes the first checkpoint), key layout (schema.py).
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,7 +40,7 @@ from zkstore.storage import checkpoint, format_version, journal
 from zkstore.storage.checkpoint import Checkpoint, Checkpointer
 from zkstore.storage.disk import Disk
 from zkstore.storage.format_version import FORMAT
-from zkstore.storage.journal import Journal, JournalPosition
+from zkstore.storage.journal import Journal
 
 FIRST_GENERATION: Final = 1
 # Workers hold one slot each, tools and checkpoints a few; a slot is 64 bytes.
@@ -66,7 +68,10 @@ class DirectoryLock:
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def take(self, *, exclusive: bool) -> None:
-        """Take the lock, or turn it into the other kind. Raises: DirectoryInUse, naming who has it."""
+        """Take the lock, or turn it into the other kind.
+
+        Raises: DirectoryInUse, naming who has it.
+        """
         try:
             fcntl.flock(self._fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -170,11 +175,13 @@ def open_replica(
     directory, log_directory = storage_dir(data_dir), storage_dir(log_dir)
     for each in {directory, log_directory}:
         disk.mkdir(each)
-    locks: list[DirectoryLock] = []
-    try:
+    with ExitStack() as undo:
+        locks = []
         for each in sorted({directory.resolve(), log_directory.resolve()}):
-            locks.append(DirectoryLock(each))
-            locks[-1].take(exclusive=True)
+            lock = DirectoryLock(each)
+            undo.callback(lock.release)
+            lock.take(exclusive=True)
+            locks.append(lock)
         _check_format(directory, disk)
         cp = checkpoint.read(directory, disk)
         fresh = cp is None
@@ -184,21 +191,14 @@ def open_replica(
         replica = _recover(
             directory, log_directory, disk, cp, map_size_bytes, journal_segment_bytes
         )
-        replica.fresh = fresh
-        replica.journal.flush = flush
-        replica.locks.extend(locks)
-        try:
-            _write_format(directory, disk)
-            for lock in locks:
-                lock.take(exclusive=False)
-        except (DirectoryInUse, StorageFull, StorageFailed):
-            locks.clear()
-            replica.abandon()
-            raise
-    except BaseException:
+        undo.callback(replica.abandon)
+        _write_format(directory, disk)
         for lock in locks:
-            lock.release()
-        raise
+            lock.take(exclusive=False)
+        undo.pop_all()
+    replica.fresh = fresh
+    replica.journal.flush = flush
+    replica.locks.extend(locks)
     return replica
 
 
@@ -206,46 +206,46 @@ def open_reader(data_dir: Path, *, map_size_bytes: int = 0) -> Reader:
     """Open `<data_dir>/zkstore` for reading, beside the process that writes it or without one.
 
     `map_size_bytes`: as the writer's; 0: as stored in the file.
-    Raises: DirectoryInUse while it is recovered, FileNotFoundError if there is nothing, FormatError,
-            CorruptionError.
+    Raises: DirectoryInUse while it is recovered, FileNotFoundError if there is nothing,
+            FormatError, CorruptionError.
     """
     directory, disk = storage_dir(data_dir), Disk()
     if not (directory / checkpoint.NAME).exists():
         raise FileNotFoundError(f"{directory} holds no data of zkstore")
-    lock = DirectoryLock(directory)
-    try:
+    with ExitStack() as undo:
+        lock = DirectoryLock(directory)
+        undo.callback(lock.release)
         lock.take(exclusive=False)
         _check_format(directory, disk)
         cp = checkpoint.read(directory, disk)
         if cp is None:
             raise CorruptionError(f"{directory / checkpoint.NAME}: missing")
         path = data_path(directory, cp.generation)
-        env = lmdb.open(
-            str(path),
-            subdir=False,
-            readonly=True,
-            max_dbs=0,
-            map_size=map_size_bytes,
-            max_readers=READERS_MAX,
-            readahead=False,
-        )
-    except BaseException:
-        lock.release()
-        raise
+        env = _open_env(path, map_size_bytes, readonly=True)
+        undo.pop_all()
     return Reader(env, cp.generation, path, lock)
 
 
-def _open_env(path: Path, map_size_bytes: int) -> lmdb.Environment:
-    return lmdb.open(
-        str(path),
-        subdir=False,
-        max_dbs=0,
-        map_size=map_size_bytes,
-        max_readers=READERS_MAX,
-        sync=False,
-        readahead=False,
-        mode=0o644,
-    )
+def _open_env(path: Path, map_size_bytes: int, *, readonly: bool = False) -> lmdb.Environment:
+    """Open LMDB. Raises: StorageFull, StorageFailed, CorruptionError."""
+    try:
+        return lmdb.open(
+            str(path),
+            subdir=False,
+            readonly=readonly,
+            max_dbs=0,
+            map_size=map_size_bytes,
+            max_readers=READERS_MAX,
+            sync=False,
+            readahead=False,
+            mode=0o644,
+        )
+    except lmdb.DiskError as error:
+        raise StorageFull(f"{path}: {error}") from error
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+        raise CorruptionError(f"{path}: {error}") from error
+    except lmdb.Error as error:
+        raise StorageFailed(f"{path}: {error}") from error
 
 
 def _read_file(path: Path, disk: Disk) -> bytes | None:
@@ -298,7 +298,7 @@ def _refuse_used(directory: Path, log_directory: Path, disk: Disk) -> None:
             raise CorruptionError(f"{directory / name} holds data, but the checkpoint is missing")
     if journal.holds_records(log_directory, disk):
         raise CorruptionError(
-            f"{log_directory} holds a journal with records that belong to no checkpoint in {directory}"
+            f"{log_directory} holds journal records that belong to no checkpoint in {directory}"
         )
 
 
@@ -323,7 +323,7 @@ def _create(
     position = created.end
     created.close()
     path = data_path(directory, FIRST_GENERATION)
-    env = _opened(path, map_size_bytes)
+    env = _open_env(path, map_size_bytes)
     try:
         disk.flush_map(env, path)
     except lmdb.Error as error:
@@ -336,18 +336,6 @@ def _create(
     return cp
 
 
-def _opened(path: Path, map_size_bytes: int) -> lmdb.Environment:
-    """Open LMDB for writing. Raises: StorageFull, StorageFailed, CorruptionError."""
-    try:
-        return _open_env(path, map_size_bytes)
-    except lmdb.DiskError as error:
-        raise StorageFull(f"{path}: {error}") from error
-    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
-        raise CorruptionError(f"{path}: {error}") from error
-    except lmdb.Error as error:
-        raise StorageFailed(f"{path}: {error}") from error
-
-
 def _recover(
     directory: Path,
     log_directory: Path,
@@ -356,25 +344,22 @@ def _recover(
     map_size_bytes: int,
     segment_bytes: int,
 ) -> Replica:
-    """Go back to the checkpoint and read the journal since. The caller holds the lock exclusively."""
+    """Go back to the checkpoint and read the journal since; under the exclusive lock."""
     path = data_path(directory, cp.generation)
     try:
         disk.unlink(path.with_name(path.name + "-lock"))
     except FileNotFoundError:
         pass  # a restored backup has none
     _restore_meta_pages(path, disk, cp)
-    env = _opened(path, map_size_bytes)
-    checkpointer: Checkpointer | None = None
-    try:
+    env = _open_env(path, map_size_bytes)
+    with ExitStack() as undo:
+        undo.callback(env.close)
         checkpointer = Checkpointer(env, path, disk, generation=cp.generation)
+        undo.callback(checkpointer.close)
         recovered, payloads, damaged = Journal.recover(
             log_directory, disk, cp.position, segment_bytes=segment_bytes
         )
-    except BaseException:
-        if checkpointer is not None:
-            checkpointer.close()
-        env.close()
-        raise
+        undo.pop_all()
     return Replica(
         env=env,
         journal=recovered,

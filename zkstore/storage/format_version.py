@@ -1,7 +1,8 @@
 """The number of the on-disk format: one, rising, for all files of a data directory.
 
 Invariants:
-  1. Rising: a number is never given to a second format, and data of each released one is kept for tests.
+  1. Rising: a number is never given to a second format, and data of each released one is kept for
+     tests.
   2. An older program refuses a newer number before it has changed anything.
 
 | number | what it is | what an older program does | migration |

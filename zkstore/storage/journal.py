@@ -6,18 +6,19 @@ Invariants:
   2. OneAtATime: record n+1 is written only after n is flushed. So at most the last record is not
      whole after a crash, and it was never acknowledged; a whole record behind one that is not whole
      means that acknowledged bytes were damaged.
-  3. NeverOld: content of a segment's earlier life is never read as new. Each life has a random tag in its
-     header and in each of its records, and each record the next sequence number. A client cannot
-     forge a record inside its data, as the tag never leaves this file.
+  3. NeverOld: content of a segment's earlier life is never read as new. Each life has a random tag
+     in its header and in each of its records, and each record the next sequence number. A client
+     cannot forge a record inside its data, as the tag never leaves this file.
   4. InPlace: in the hot path a record only overwrites blocks that are allocated and zero-filled (or
      were written before), so its flush changes no metadata of the file system and cannot find the
      disk full. Only a record larger than a segment grows its file.
   5. Named: a segment's name and header are flushed before a record in it is acknowledged.
-Design: segments are made ready ahead by a thread, out of retired ones (renamed) or zero-filled anew.
-  Recovery reads on from a checkpoint's position: the record with the expected sequence number, here
-  or at the start of the next segment; the first that is not whole ends it. What it recovered may sit in the page
-  cache only, and a page whose write-back failed once is clean there: the segment with the last record
-  is therefore copied to a fresh file (fresh pages, same offsets), flushed, and takes the old one's name.
+Design: segments are made ready ahead by a thread, out of retired ones (renamed) or zero-filled
+  anew. Recovery reads on from a checkpoint's position: the record with the expected sequence
+  number, here or at the start of the next segment; the first that is not whole ends it. What it
+  recovered may sit in the page cache only, and a page whose write-back failed once is clean there:
+  the segment with the last record is therefore copied to a fresh file (fresh pages, same offsets),
+  flushed, and takes the old one's name.
   Rejected: flushing that segment again (flushes nothing that is marked clean); fallocate without
   zero-filling (each first write changes the extent tree, so each flush commits metadata as well).
 Not here: what a payload means (the writer), from where on it is needed (checkpoint.py).
@@ -360,7 +361,10 @@ class Journal:
         self._prepare_beyond = segment.size // 2
 
     def _next_segment(self) -> _Segment:
-        """The next segment in order, made here and now if the thread has none. Raises as _make_segment."""
+        """The next segment in order, made here and now if the thread has none.
+
+        Raises: as _make_segment.
+        """
         if not self._ready:
             self._join()
         if self._broken is not None:
@@ -388,7 +392,7 @@ class Journal:
             self._thread.start()
 
     def _prepare(self) -> None:
-        """The thread: turn retired segments into ready ones until one is ready and none is retired."""
+        """The thread: work until a segment is ready and none is retired."""
         while True:
             with self._lock:
                 if self._broken is not None or (self._ready and not self._retired):
