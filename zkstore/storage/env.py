@@ -35,6 +35,7 @@ from zkstore.errors import (
     DirectoryInUse,
     StorageFailed,
     StorageFull,
+    ZkstoreError,
 )
 from zkstore.storage import checkpoint, format_version, journal
 from zkstore.storage.checkpoint import Checkpoint, Checkpointer
@@ -121,8 +122,12 @@ class Replica:
     def close(self, *, applied: int, accepted_epoch: int, current_epoch: int) -> None:
         """Clean stop: a last checkpoint, marked clean, then close everything.
 
+        With `journal_damaged` still set there is none: it would hide the damage from the next start.
         Raises: StorageFull, StorageFailed: closed all the same; the next start replays.
         """
+        if self.journal_damaged:
+            self.abandon()
+            return
         try:
             self.checkpointer.wait()
             self.checkpointer.take(
@@ -226,6 +231,23 @@ def open_reader(data_dir: Path, *, map_size_bytes: int = 0) -> Reader:
     return Reader(env, cp.generation, path, lock)
 
 
+_DAMAGED: Final = (
+    lmdb.InvalidError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+)
+
+
+def storage_error(error: lmdb.Error, what: str) -> ZkstoreError:
+    """What an error of LMDB means: no room, damage, or a disk that is not to be trusted."""
+    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)):
+        return StorageFull(f"{what}: {error}")
+    if isinstance(error, _DAMAGED):
+        return CorruptionError(f"{what}: {error}")
+    return StorageFailed(f"{what}: {error}")
+
+
 def _open_env(path: Path, map_size_bytes: int, *, readonly: bool = False) -> lmdb.Environment:
     """Open LMDB. Raises: StorageFull, StorageFailed, CorruptionError."""
     try:
@@ -240,12 +262,8 @@ def _open_env(path: Path, map_size_bytes: int, *, readonly: bool = False) -> lmd
             readahead=False,
             mode=0o644,
         )
-    except lmdb.DiskError as error:
-        raise StorageFull(f"{path}: {error}") from error
-    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
-        raise CorruptionError(f"{path}: {error}") from error
     except lmdb.Error as error:
-        raise StorageFailed(f"{path}: {error}") from error
+        raise storage_error(error, str(path)) from error
 
 
 def _read_file(path: Path, disk: Disk) -> bytes | None:
