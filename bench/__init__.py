@@ -1,0 +1,1 @@
+"""What zkstore costs and how fast it is, beside Apache ZooKeeper in the same run. See README.md."""
