@@ -69,6 +69,24 @@ def apache_arguments(arguments: Sequence[str]) -> Source:
     return Source("arguments", lines)
 
 
+def read_options(given: Mapping[str, tuple[str, str | None]]) -> dict[str, object]:
+    """The fields that the command's own options set.
+
+    Shape:  option -> (the key that means the same, the text given or None).
+    Raises: ConfigError.
+    """
+    fields: dict[str, object] = {}
+    for option, (key, text) in given.items():
+        if text is None:
+            continue
+        understood = config_keys.UNDERSTOOD[key]
+        try:
+            fields[understood.field] = understood.read(text)
+        except ValueError as error:
+            raise ConfigError(f"{option} {text}: expected {error}") from error
+    return fields
+
+
 def configure(
     source: Source | None,
     definitions: Sequence[str] = (),

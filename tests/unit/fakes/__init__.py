@@ -1,0 +1,1 @@
+"""Stand-ins for the replica's processes, which speak the supervisor's protocol and nothing else."""

@@ -1,0 +1,49 @@
+"""A worker that tells whoever connects its pid and its number, and waits to be stopped."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import struct
+import threading
+
+from tests.unit.fakes.protocol import Process, block_stop_signal
+
+
+def answer(process: Process) -> None:
+    listening = socket.socket(fileno=process.bootstrap["listen_fds"][0])
+    selector = selectors.DefaultSelector()
+    selector.register(listening, selectors.EVENT_READ)
+    while selector.select():
+        try:
+            connection, _ = listening.accept()
+        except BlockingIOError:
+            continue
+        with connection:
+            connection.sendall(f"{process.bootstrap['worker']} {os.getpid()}\n".encode())
+
+
+def main() -> None:
+    block_stop_signal()
+    process = Process()
+    number = process.bootstrap["worker"]
+    words = process.behaviour(f"worker{number}")
+    counts_fd = process.bootstrap["counts_fd"]
+    before = struct.unpack("=I", os.pread(counts_fd, 4, 4 * number))[0]
+    os.pwrite(counts_fd, struct.pack("=I", 7), 4 * number)
+    process.note(f"worker{number} start {os.getpid()} count {before}")
+    commit = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    commit.connect(process.bootstrap["commit_path"])
+    commit.sendall(str(os.getpid()).encode())
+    process.misbehave(words)
+    threading.Thread(target=answer, args=(process,), daemon=True).start()
+    process.report("ready")
+    if words[0] == "deaf":
+        while True:
+            signal.pause()
+    process.serve_until_told(f"worker{number}")
+
+
+main()
