@@ -46,6 +46,7 @@ from zkstore.storage.journal import Journal
 FIRST_GENERATION: Final = 1
 # Workers hold one slot each, tools and checkpoints a few; a slot is 64 bytes.
 READERS_MAX: Final = 512
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # LMDB's page size in a file made here
 _SUBDIRECTORY: Final = "zkstore"
 _LOCK_NAME: Final = "lock"
 _FORMAT_NAME: Final = "format"
@@ -122,7 +123,7 @@ class Replica:
     def close(self, *, applied: int, accepted_epoch: int, current_epoch: int) -> None:
         """Clean stop: a last checkpoint, marked clean, then close everything.
 
-        With `journal_damaged` still set there is none: it would hide the damage from the next start.
+        While `journal_damaged` is set there is none: it would hide the damage from the next start.
         Raises: StorageFull, StorageFailed: closed all the same; the next start replays.
         """
         if self.journal_damaged:
@@ -307,12 +308,12 @@ def _write_format(directory: Path, disk: Disk) -> None:
 
 
 def _refuse_used(directory: Path, log_directory: Path, disk: Disk) -> None:
-    """Raise CorruptionError unless all that is here is what an interrupted creation leaves."""
+    """Raise CorruptionError unless all that is here is what an interrupted creation leaves.
+
+    That is: data files of at most LMDB's two meta pages, torn perhaps, and journals without records.
+    """
     for name in disk.listdir(directory):
-        if _DATA_NAME.fullmatch(name) is None:
-            continue
-        head = _read_head(directory / name, disk)
-        if any(head) and checkpoint.newest_meta(head, str(directory / name)).txnid > 0:
+        if _DATA_NAME.fullmatch(name) and len(_read_head(directory / name, disk, 3)) > 2 * _PAGE:
             raise CorruptionError(f"{directory / name} holds data, but the checkpoint is missing")
     if journal.holds_records(log_directory, disk):
         raise CorruptionError(
@@ -320,10 +321,10 @@ def _refuse_used(directory: Path, log_directory: Path, disk: Disk) -> None:
         )
 
 
-def _read_head(path: Path, disk: Disk) -> bytes:
+def _read_head(path: Path, disk: Disk, pages: int) -> bytes:
     fd = disk.open(path, os.O_RDONLY)
     try:
-        return disk.pread(fd, 2 * os.sysconf("SC_PAGE_SIZE"), 0)
+        return disk.pread(fd, pages * _PAGE, 0)
     finally:
         disk.close(fd)
 
@@ -348,7 +349,7 @@ def _create(
         raise StorageFailed(f"flush {path}: {error}") from error
     finally:
         env.close()
-    cp = Checkpoint(FORMAT, FIRST_GENERATION, 0, 0, 0, position, True, _read_head(path, disk))
+    cp = Checkpoint(FORMAT, FIRST_GENERATION, 0, 0, 0, position, True, _read_head(path, disk, 2))
     disk.fsync_dir(directory)  # LMDB has made its file, but not its name durable
     checkpoint.write(directory, disk, cp)
     return cp
