@@ -342,7 +342,7 @@ class Supervisor:
             self._commit_deaths.popleft()
         if len(self._commit_deaths) > self._limits.commit_deaths_max:
             self._kill_all(
-                f"{child.name} {_describe(status)}, the {len(self._commit_deaths)}th death in"
+                f"{child.name} {_describe(status)}, death {len(self._commit_deaths)} within"
                 f" {self._limits.commit_deaths_seconds:g} s; the replica stops",
                 exit_code=1,
             )
