@@ -165,7 +165,7 @@ class _Build:
         if self._source and "data_dir" not in self._fields | self._options:
             raise ConfigError(f"{self._source.name}: dataDir is missing; it is required")
         settings = dataclasses.replace(Settings(), **(self._fields | self._options))
-        settings = dataclasses.replace(settings, server_id=_read_myid(Path(settings.data_dir)))
+        settings = dataclasses.replace(settings, server_id=self._myid(Path(settings.data_dir)))
         self._data_directory(Path(settings.data_dir))
         return Configuration(settings, self._warnings)
 
@@ -293,10 +293,10 @@ class _Build:
             raise self._wrong(prop, "SASL comes with a later version: no client could connect")
 
     def _autopurge(self) -> None:
-        """Purging keeps a disk from filling with snapshots and old logs; here the log is trimmed.
+        """Who lets Apache purge wants a bounded disk; here it is the log that is trimmed.
 
-        The newest snapshots that Apache keeps are at least so many intervals of purging old; that
-        span becomes the age up to which the log is kept.
+        Apache keeps a number of snapshots and the log since the oldest of them, and looks once an
+        interval; that many intervals become the age up to which the log is kept.
         """
         kept = self._read_or("autopurge.snapRetainCount", values.integer(0), SNAPSHOTS_KEPT_MIN)
         if kept < SNAPSHOTS_KEPT_MIN:
@@ -309,9 +309,9 @@ class _Build:
         self._fields["log_retention_ms"] = kept * interval_ms
         self._warn(
             self._given["autopurge.purgeInterval"],
-            "there are no snapshots to purge; the log is kept for snapRetainCount x purgeInterval"
-            f" = {kept * interval_ms / 3_600_000:g} h, and within zkstore.logRetentionBytes"
-            " (zkstore.logRetentionMs says it directly)",
+            "autopurge.purgeInterval: there are no snapshots to purge; the log is kept for"
+            f" snapRetainCount x purgeInterval = {kept * interval_ms / 3_600_000:g} h, and within"
+            " zkstore.logRetentionBytes (zkstore.logRetentionMs says it directly)",
         )
 
     def _fourletter_words(self) -> None:
@@ -319,12 +319,31 @@ class _Build:
         words = list(self._fields.get("fourletter_whitelist", ()))
         if self._read_or("readonlymode.enabled", values.boolean, False):
             prop = self._given["readonlymode.enabled"]
-            self._warn(prop, "read-only mode concerns ensembles; here it only allows the word isro")
+            self._warn(prop, f"{prop.key} concerns ensembles; here it only allows the word isro")
             words.append("isro")
         words.append("srvr")
         self._fields["fourletter_whitelist"] = (
             ("*",) if "*" in words else tuple(dict.fromkeys(words))
         )
+
+    def _myid(self, data_dir: Path) -> int:
+        """The server's id from the file myid; 0 without one, which is enough for one server.
+
+        Raises: ConfigError if the file cannot be read.
+        """
+        path = data_dir / "myid"
+        try:
+            first_line = path.read_text().partition("\n")[0].strip()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        try:
+            return values.integer(0, values.INT64_MAX)(first_line)
+        except ValueError as error:
+            # Debian's package puts a sentence there that asks for a number.
+            self._warnings.append(f"{path}:1: not used: expected {error}")
+            return 0
 
     def _data_directory(self, data_dir: Path) -> None:
         if self._read_or("datadir.autocreate", values.boolean, True):
@@ -333,21 +352,6 @@ class _Build:
             raise self._wrong(
                 self._given["datadir.autocreate"], f"there is no data in {data_dir} yet"
             )
-
-
-def _read_myid(data_dir: Path) -> int:
-    """The server's id from the file myid, 0 if there is none."""
-    path = data_dir / "myid"
-    try:
-        first_line = path.read_text().partition("\n")[0].strip()
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    try:
-        return values.integer(0, values.INT64_MAX)(first_line)
-    except ValueError as error:
-        raise ConfigError(f"{path}:1: {first_line}: expected {error}") from error
 
 
 def _similar(name: str) -> str:
