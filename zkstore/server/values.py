@@ -94,6 +94,10 @@ def path(value: str) -> str:
 def host(value: str) -> str:
     """A name or an address; an IPv6 address may stand in brackets."""
     name = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        name = ""
     if not name or any(character.isspace() for character in name):
         raise ValueError("a host name or an address")
     return name
