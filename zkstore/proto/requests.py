@@ -118,12 +118,12 @@ def read_set_acl(frame: bytes, offset: int) -> tuple[bytes | None, RawAcl, int]:
     return path, acl, version
 
 
-def read_auth(frame: bytes, offset: int) -> tuple[bytes, bytes]:
+def read_auth(frame: bytes, offset: int) -> tuple[bytes, bytes | None]:
     """AuthPacket {int type, ustring scheme, buffer auth} → (scheme, auth)."""
     _, offset = read_int(frame, offset)
     scheme, offset = read_text(frame, offset)
     auth, _ = read_buffer(frame, offset)
-    return scheme, auth or b""
+    return scheme, auth
 
 
 def read_set_watches(frame: bytes, offset: int, vectors: int) -> tuple[int, list[list[bytes]]]:
@@ -143,8 +143,9 @@ _READ_KINDS: Final = frozenset((op.GET_DATA, op.GET_CHILDREN))
 def _read_sub(frame: bytes, kind: int, offset: int) -> tuple[MultiOp, int]:
     if kind in op.CREATES:
         create, offset = read_create(frame, kind, offset)
-        if kind != op.CREATE_TTL and not 0 <= create.flags <= 6:
-            raise RemoteProtocolError(f"create flags {create.flags} in a multi")
+        flags_max = op.CONTAINER if kind != op.CREATE_TTL else op.PERSISTENT_SEQUENTIAL_WITH_TTL
+        if create.path is None or not 0 <= create.flags <= flags_max:
+            raise RemoteProtocolError(f"create flags {create.flags} or null path in a multi")
         return MultiOp(kind, create), offset
     if kind == op.SET_DATA:
         set_data, offset = read_set_data(frame, offset)
@@ -153,6 +154,8 @@ def _read_sub(frame: bytes, kind: int, offset: int) -> tuple[MultiOp, int]:
         path, _, offset = read_path_bool(frame, offset)
         return MultiOp(kind, (path,)), offset
     path_int, offset = read_path_int(frame, offset)
+    if path_int[0] is None:
+        raise RemoteProtocolError("null path in a multi")
     return MultiOp(kind, path_int), offset
 
 

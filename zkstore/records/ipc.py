@@ -25,9 +25,9 @@ GATHERED: Final = 8  # connection: ticket; payload: the worker's part
 
 # Commit process → worker.
 REPLY: Final = 0  # number: zxid; payload: the frame
-SESSION: Final = 1  # number: session id; payload: [frame, timeout_ms]
+SESSION: Final = 1  # number: zxid; payload: [frame, session id, timeout_ms]
 LAST: Final = 2  # like REPLY; then the connection ends
-CLOSE: Final = 3  # the connection ends at once; payload: why, for the log
+CLOSE: Final = 3  # the connection ends at once; payload: why, for the log, or None
 TEXT: Final = 4  # payload: an answer to ADMIN; then the connection ends
 GATHER: Final = 5  # connection: ticket; payload: what is asked for
 

@@ -12,6 +12,7 @@ Not here: what a txn does to the tree (tree/apply.py).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import Any, Final, NamedTuple
@@ -21,6 +22,7 @@ import msgpack
 
 from zkstore.constants import LOG_TRIM_BATCHES_MAX
 from zkstore.errors import StorageFull
+from zkstore.observability.log import Limited
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
@@ -96,6 +98,8 @@ class Writer:
         self._decoded: dict[int, Txn] = {}  # zxid → txn that prep made here
         self._unapplied: list[Proposal] = []  # committed, but LMDB refused them so far
         self._unfinished: deque[tuple[int, JournalPosition]] = deque()  # (last zxid, record's start)
+        self.stalled = False  # committed txns wait for LMDB to have room
+        self._complain = Limited(logging.getLogger("zkstore.storage"), logging.ERROR)
         self.trimming = False  # the log is past its retention; see `review`
         self.changed_bytes = 0  # since the last checkpoint, roughly
         self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch)
@@ -167,7 +171,8 @@ class Writer:
         """Do what a Ready asks; returns what became visible.
 
         Order:  the journal's flush, then LMDB.
-        Raises: StorageFull: the journal has no room and nothing was written; StorageFailed: stop.
+        Raises: StorageFull: the journal has no room, nothing was written and nothing is committed;
+                StorageFailed: stop.
         """
         if ready.must_sync:
             payload = msgpack.packb(
@@ -176,21 +181,20 @@ class Writer:
             position = self._journal.append(payload)
             if ready.append:
                 self._unfinished.append((ready.append[-1].zxid, position))
-        if ready.committed:
-            self._unapplied += ready.committed
-        return self.retry() if self._unapplied else []
-
-    @property
-    def stalled(self) -> bool:
-        """Whether committed txns wait for LMDB to have room."""
-        return bool(self._unapplied)
+        self._unapplied += ready.committed
+        return self.retry()
 
     def retry(self) -> list[Applied]:
-        """Apply what is committed; all of it stays for the next try if LMDB cannot.
-
-        Raises: StorageFull.
-        """
-        applied = self._commit(self._unapplied)
+        """Apply what is committed; all of it stays for the next try if LMDB has no room."""
+        if not self._unapplied:
+            return []
+        try:
+            applied = self._commit(self._unapplied)
+        except StorageFull as e:
+            self.stalled = True
+            self._complain("%s: kept, will be tried again", e)
+            return []
+        self.stalled = False
         self._unapplied = []
         return applied
 

@@ -88,8 +88,10 @@ def fix_up(
     """
     fixed: dict[Entry, None] = {}
     for perms, scheme, expression in dict.fromkeys(entries or ()):
-        if scheme is None or expression is None:
-            raise ZooKeeperError(Code.INVALID_ACL, "null in an ACL")
+        if scheme is None:
+            raise ZooKeeperError(Code.INVALID_ACL, "null scheme in an ACL")
+        if expression is None:  # a NullPointerException in Apache
+            raise ZooKeeperError(Code.MARSHALLING_ERROR, "null id in an ACL")
         if scheme == b"world" and expression == b"anyone":
             fixed[(perms, scheme, expression)] = None
         elif scheme == b"auth":

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from zkstore.errors import ConfigError
+from zkstore.settings import Settings
 
 Identity = tuple[bytes, bytes]
 
@@ -104,7 +105,8 @@ class DigestProvider:
         return identity == expression
 
     def is_valid(self, expression: bytes) -> bool:
-        return expression.count(b":") == 1
+        # As Java splits: empty parts at the end do not count, so "a:" and ":" are refused.
+        return len(expression.rstrip(b":").split(b":")) == 2
 
     def user_name(self, identity: bytes) -> bytes:
         return identity.split(b":", 1)[0]
@@ -134,7 +136,7 @@ class EnsembleProvider:
         return identity
 
 
-_ENSEMBLE_JAVA: Final = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider"
+_ENSEMBLE: Final = "EnsembleAuthenticationProvider"  # as server/config.py names Apache's class
 
 
 class Providers:
@@ -146,29 +148,20 @@ class Providers:
         self.get = self._by_scheme.get
 
     @classmethod
-    def load(
-        cls,
-        *,
-        digest_enabled: bool,
-        digest_algorithm: str,
-        super_digest: str,
-        further: Iterable[str],
-        ensemble_names: Iterable[str],
-        skip_acl: bool,
-    ) -> Providers:
+    def of(cls, settings: Settings) -> Providers:
         """The built-in providers and the configured ones.
 
         Raises: ConfigError for a class that cannot be had.
         """
         providers: list[Provider] = [IpProvider()]
-        if digest_enabled:
-            providers.append(DigestProvider(digest_algorithm, super_digest))
-        for name in further:
-            if name == _ENSEMBLE_JAVA:
-                providers.append(EnsembleProvider(ensemble_names))
+        if settings.digest_auth_enabled:
+            providers.append(DigestProvider(settings.digest_algorithm, settings.super_digest))
+        for name in settings.auth_providers:
+            if name == _ENSEMBLE:
+                providers.append(EnsembleProvider(settings.ensemble_auth_names))
             else:
                 providers.append(_imported(name))
-        return cls(providers, skip_acl=skip_acl)
+        return cls(providers, skip_acl=settings.skip_acl)
 
 
 def _imported(name: str) -> Provider:

@@ -135,7 +135,8 @@ class Watches:
         told = self._trigger_data(path)
         if told:
             yield op.NODE_DELETED, path, acl_id, told
-        further = [one for one in self._trigger(self._child, path) if one not in told]
+        known = set(told)
+        further = [one for one in self._trigger(self._child, path) if one not in known]
         if further:
             yield op.NODE_DELETED, path, acl_id, further
         yield from self._children_changed(path, parent_acl_id)

@@ -1,0 +1,168 @@
+"""What must happen from time to time: heartbeats, expiry, checkpoints, the sweep, the look at the disk.
+
+Owns:   the timers of the commit process.
+Invariants:
+  1. Everything durable goes through the loop's one way (Loop.propose), the sweep too.
+Design: one beat does it all, so that a stall of the disk stalls everything alike: nobody expires meanwhile.
+Source: ExpiryQueue, ContainerManager (reference E16–E19).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import lmdb
+
+from zkstore.commit.loop import Loop
+from zkstore.constants import BATCH_REQUESTS_MAX, HEARTBEAT_INTERVAL_MS
+from zkstore.errors import StorageFull
+from zkstore.storage.env import Replica, Reserve
+from zkstore.storage.writer import wall_ms
+from zkstore.tree import node as nodes
+
+_log = logging.getLogger("zkstore.keeper")
+_SLOW_CHECK_S: Final = 1.0
+_STALE_VIEW_CHECKS: Final = 3  # seconds that a view may live
+
+
+class Keeper:
+    """The commit process's timers."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        replica: Replica,
+        reserve: Reserve,
+        aio: asyncio.AbstractEventLoop,
+        on_stale_reader: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._loop = loop
+        self._env = replica.env
+        self._reserve = reserve
+        self._aio = aio
+        self._on_stale_reader = on_stale_reader
+        self._expiry_due = self._slow_due = self._checkpoint_due = time.monotonic()
+        self._sweep_due = self._checkpoint_due
+        self._sweep: deque[bytes] = deque()
+        self._sweep_allowance = 0.0
+        self._held: dict[tuple[int, int], int] = {}  # (pid, LMDB's transaction id) → checks seen
+        self._stopped = False
+        replica.checkpointer.on_done = lambda: aio.call_soon_threadsafe(self._finish_checkpoint)
+        if not loop.full:
+            self._look_at_disk()
+
+    def start(self) -> None:
+        self._beat()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _beat(self) -> None:
+        if self._stopped:
+            return
+        self._aio.call_later(HEARTBEAT_INTERVAL_MS / 1000, self._beat)
+        loop, writer, settings = self._loop, self._loop.writer, self._loop.settings
+        loop.ports.beat(writer.applied)
+        if writer.stalled:
+            loop.retry()
+        now = time.monotonic()
+        if now >= self._expiry_due:
+            self._expiry_due = now + min(settings.tick_time_ms, 1000) / 2000
+            loop.sessions.expire()
+        if now >= self._slow_due:
+            self._slow_due = now + _SLOW_CHECK_S
+            writer.review(wall_ms())
+            self._look_at_disk()
+            self._look_at_readers()
+        if now >= self._checkpoint_due and not writer.checkpointing:
+            self._checkpoint_due = now + settings.checkpoint_interval_ms / 1000
+            if writer.changed_bytes:
+                writer.begin_checkpoint()
+        self._sweep_some(now)
+
+    def _finish_checkpoint(self) -> None:
+        try:
+            self._loop.writer.finish_checkpoint()
+        except StorageFull as e:
+            _log.warning("checkpoint put off: %s", e)
+
+    # ---- the disk --------------------------------------------------------------------------------------
+
+    def _look_at_disk(self) -> None:
+        """Refuse writes that grow while the reserve cannot be had; say so once each way."""
+        end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        full = not self._reserve.ensure(end) or self._loop.writer.stalled
+        if full != self._loop.full:
+            if full:
+                _log.error(
+                    "disk nearly full: no %d bytes in reserve; writes that grow are refused",
+                    self._loop.settings.disk_reserve_bytes,
+                )
+            else:
+                _log.warning("disk has room again: writes are accepted")
+        self._loop.full = full
+
+    # ---- readers ---------------------------------------------------------------------------------------
+
+    def _look_at_readers(self) -> None:
+        """A view that lives for seconds pins every page freed since: report whose it is."""
+        self._env.reader_check()
+        held: dict[tuple[int, int], int] = {}
+        for pid, lmdb_id in _readers(self._env):
+            held[pid, lmdb_id] = self._held.get((pid, lmdb_id), 0) + 1
+            if held[pid, lmdb_id] == _STALE_VIEW_CHECKS:
+                self._on_stale_reader(pid)
+        self._held = held
+
+    # ---- containers and TTL nodes ------------------------------------------------------------------------
+
+    def _sweep_some(self, now: float) -> None:
+        """Delete due containers and TTL nodes, not faster than the configured pace."""
+        settings = self._loop.settings
+        if now >= self._sweep_due:
+            self._sweep_due = now + settings.container_check_interval_ms / 1000
+            self._sweep = deque(self._candidates())
+            self._sweep_allowance = 1.0
+        if not self._sweep:
+            return
+        pace = settings.container_per_minute_max / 60_000 * HEARTBEAT_INTERVAL_MS
+        self._sweep_allowance = min(self._sweep_allowance + pace, BATCH_REQUESTS_MAX)
+        with self._loop.source:
+            while self._sweep and self._sweep_allowance >= 1:
+                self._sweep_allowance -= 1
+                zxid = self._loop.next_zxid()
+                txn = self._loop.prep.delete_container(zxid, self._sweep.popleft())
+                self._loop.propose(txn)
+
+    def _candidates(self) -> Iterator[bytes]:
+        """Reference E17, E18."""
+        settings = self._loop.settings
+        now_ms = wall_ms()
+        with self._loop.writer.views.open() as view:
+            for path in view.sweep_candidates():
+                value = view.node(path)
+                assert value is not None, path
+                f = nodes.unpack(value)
+                if f[nodes.CHILDREN]:
+                    continue
+                age_ms = now_ms - f[nodes.MTIME_MS]
+                if nodes.is_ttl(f[nodes.OWNER]):
+                    due = age_ms > nodes.ttl_ms_of(f[nodes.OWNER])
+                else:
+                    never_used_ms = settings.container_never_used_ms_max
+                    due = f[nodes.CVERSION] > 0 or 0 < never_used_ms < age_ms
+                if due:
+                    yield path
+
+
+def _readers(env: lmdb.Environment) -> Iterator[tuple[int, int]]:
+    """(pid, transaction id) of every open view, from LMDB's reader table."""
+    for line in env.readers().splitlines():
+        fields = line.split()
+        if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
+            yield int(fields[0]), int(fields[2])

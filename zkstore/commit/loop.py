@@ -1,0 +1,358 @@
+"""The commit process's loop: requests in, one batch, one flush, replies out.
+
+Owns:   who waits for which txn; what is answered behind which zxid; the order of a turn.
+Invariants:
+  1. Durable: a reply leaves only after its txn is in the journals of a quorum and applied.
+  2. SessionOrder: replies to one connection leave in the order of its requests; what takes no txn (sync, a
+     request that does not parse) is answered behind the last txn before it.
+  3. One batch a turn: all that arrived while the last one was being flushed.
+Design: the ZAB core says what to do (`Ready`), the writer does it, and only here do the two meet the tree's prep.
+        A standalone server takes this very path: its own acknowledgement is the quorum.
+Not here: sessions (commit/sessions.py), words and counts (commit/admin.py), sockets (commit/process.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from zkstore.commit.ports import Connection, Port, Ports
+from zkstore.commit.sessions import Sessions
+from zkstore.constants import BATCH_REQUESTS_MAX
+from zkstore.errors import Code, RemoteProtocolError, StorageFull
+from zkstore.jute.codec import INT_INT, buffer, read_buffer
+from zkstore.messaging import Channel
+from zkstore.observability.log import Limited
+from zkstore.proto import opcodes as op
+from zkstore.proto import replies, requests
+from zkstore.records import ipc
+from zkstore.records import txn as txns
+from zkstore.records.txn import Txn
+from zkstore.settings import Settings
+from zkstore.storage.view import View
+from zkstore.storage.writer import Applied, Writer, wall_ms
+from zkstore.tree.acl import Acl
+from zkstore.tree.auth import Providers
+from zkstore.tree.prep import Prep
+from zkstore.zab.core import Core
+from zkstore.zab.ready import HardState, Proposal, Ready
+
+_log = logging.getLogger("zkstore.commit")
+_XID_TYPE = INT_INT.unpack_from
+# What the disk has to have room for; deletes, closes and checks go on out of the reserve.
+_GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI}
+
+
+class Deferred(NamedTuple):
+    """An answer without a txn of its own, given behind the txn `after`."""
+
+    after: int
+    connection: Connection
+    frame: Callable[[int], bytes]  # of the zxid that the header bears
+
+
+class TreeSource:
+    """The applied tree, for prep: the view of the message that is being handled."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._views = writer.views
+        self._view: View | None = None
+
+    def __enter__(self) -> None:
+        assert self._view is None
+        self._view = self._views.open()
+
+    def __exit__(self, *_: object) -> None:
+        assert self._view is not None
+        self._view.close()
+        self._view = None
+
+    def node(self, path: bytes) -> bytes | None:
+        assert self._view is not None
+        return self._view.node(path)
+
+    def acl(self, acl_id: int) -> Acl:
+        assert self._view is not None
+        return self._view.acl(acl_id)
+
+    def ephemerals(self, session_id: int) -> list[bytes]:
+        assert self._view is not None
+        return self._view.ephemerals(session_id)
+
+
+class Loop:
+    """The commit process without its sockets and timers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        writer: Writer,
+        providers: Providers,
+        call_soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.settings = settings
+        self.writer = writer
+        self.core = _core_of_one(settings, writer)
+        self.source = TreeSource(writer)
+        self.prep = Prep(
+            self.source,
+            providers,
+            ttl_enabled=settings.extended_types_enabled,
+            close_session_paths=settings.close_session_txn_enabled,
+            now_ms=wall_ms,
+        )
+        self.ports = Ports(
+            per_address_max=settings.max_client_cnxns, total_max=settings.max_cnxns
+        )
+        self.sessions = Sessions(self, settings.server_id)
+        with writer.views.open() as view:
+            self.sessions.load(view.sessions())
+        self.full = False  # the disk: writes that grow are refused
+        self.on_admin: Callable[[Connection, str], None] = lambda connection, word: None
+        self.on_gathered: Callable[[int, Port, object], None] = lambda ticket, port, part: None
+        self.next_zxid = self.core.next_zxid
+        self._call_soon = call_soon
+        self._scheduled = False
+        self._waiting: dict[int, tuple[Connection, int]] = {}  # zxid → who waits, xid
+        self._deferred: deque[Deferred] = deque()
+        self._refused = Limited(_log, logging.ERROR)
+
+    # ---- from the workers ----------------------------------------------------------------------------
+
+    def attach(self, channel: Channel) -> Port:
+        """A worker has come."""
+        return self.ports.add(channel)
+
+    def detach(self, port: Port) -> None:
+        """A worker is gone."""
+        for connection in self.ports.remove(port):
+            self.ports.close(connection)
+            self.sessions.disconnected(connection)
+        self._schedule()
+
+    def on_message(self, port: Port, message: ipc.Message) -> None:
+        """Handle one worker's turn: everything is validated at once, and logged at the end of ours."""
+        at, end = 0, len(message)
+        while at < end:
+            with self.source:
+                at = self._take_in(port, message, at, end)
+            if self.core.outstanding >= BATCH_REQUESTS_MAX:
+                self.turn()
+        self._schedule()
+
+    def _take_in(self, port: Port, message: ipc.Message, at: int, end: int) -> int:
+        """Validate items until the batch is full; returns where to go on."""
+        connections = port.connections
+        core = self.core
+        while at < end and core.outstanding < BATCH_REQUESTS_MAX:
+            kind, number, payload = message[at : at + ipc.TO_COMMIT_WIDTH]
+            at += ipc.TO_COMMIT_WIDTH
+            if kind == ipc.REQUEST:
+                connection = connections.get(number)
+                if connection is not None and not connection.leaving:
+                    self._request(connection, payload)
+            else:
+                self._other(port, kind, number, payload)
+        return at
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self.turn)
+
+    def _other(self, port: Port, kind: int, number: int, payload: object) -> None:
+        """Everything but a request."""
+        if kind == ipc.OPEN:
+            assert isinstance(payload, str)
+            if self.ports.open(port, number, payload) is None:
+                port.put(ipc.CLOSE, number, 0, f"too many connections from {payload}")
+            return
+        if kind == ipc.TOUCHES:
+            assert isinstance(payload, list)
+            port.reported_ms = payload[0]
+            for at in range(1, len(payload), 2):
+                self.sessions.tracker.touch(payload[at], payload[at + 1])
+            return
+        if kind == ipc.WATCHING:
+            port.watching = payload is not None
+            if isinstance(payload, int) and self.writer.applied > payload:
+                port.channel.send([self.writer.applied])
+            return
+        if kind == ipc.GATHERED:
+            self.on_gathered(number, port, payload)
+            return
+        connection = port.connections.get(number)
+        if connection is None:
+            return  # it was refused when it opened
+        if kind == ipc.CONNECT:
+            assert isinstance(payload, bytes)
+            self.sessions.connect(connection, payload)
+        elif kind == ipc.IDENTITIES:
+            assert isinstance(payload, list)
+            pairs = zip(payload[::2], payload[1::2], strict=True)
+            connection.identities = tuple((scheme, identity) for scheme, identity in pairs)
+        elif kind == ipc.CLOSED:
+            self.ports.close(connection)
+            self.sessions.disconnected(connection)
+        else:
+            assert kind == ipc.ADMIN and isinstance(payload, str), kind
+            self.on_admin(connection, payload)
+
+    def _request(self, connection: Connection, frame: bytes) -> None:
+        """One request of a client."""
+        session = connection.session
+        if session is None:
+            return  # the session has another connection by now; this one is being closed
+        xid, kind = _XID_TYPE(frame)
+        if kind == op.SYNC:
+            self._sync(connection, xid, frame)
+        elif session.closing:
+            zxid = self.next_zxid()
+            self._expect(
+                self.prep.error(zxid, session.session_id, xid, Code.SESSION_EXPIRED),
+                connection, xid,
+            )  # fmt: skip
+        elif kind == op.CLOSE_SESSION:
+            self._waiting[self.sessions.close(connection, xid)] = (connection, xid)
+        elif kind == op.RECONFIG:
+            code = Code.RECONFIG_DISABLED
+            zxid = self.next_zxid()
+            self._expect(self.prep.error(zxid, session.session_id, xid, code), connection, xid)
+        elif self.full and kind in _GROWING:
+            self._refused("disk nearly full: session %#x's write refused", session.session_id)
+            self._defer_error(connection, xid, Code.SYSTEM_ERROR)
+        else:
+            try:
+                txn = self.prep.request(
+                    self.next_zxid(), session.session_id, frame, connection.identities
+                )
+            except RemoteProtocolError:
+                self._defer_error(connection, xid, Code.MARSHALLING_ERROR)
+                return
+            self._expect(txn, connection, xid)
+
+    def _expect(self, txn: Txn, connection: Connection, xid: int) -> None:
+        """Propose a client's txn; it waits for the reply."""
+        self.propose(txn)
+        self._waiting[txn.zxid] = (connection, xid)
+
+    def propose(self, txn: Txn) -> None:
+        """Hand a txn to the core; every txn of this process goes this way."""
+        self.core.propose(Proposal(txn.zxid, txns.encode(txn)))
+        self.writer.remember(txn)
+        self._schedule()
+
+    def _sync(self, connection: Connection, xid: int, frame: bytes) -> None:
+        """Reference B10: answered behind everything that was proposed before it."""
+        try:
+            path, _ = read_buffer(frame, requests.BODY)
+        except RemoteProtocolError:
+            self._defer_error(connection, xid, Code.MARSHALLING_ERROR)
+            return
+        self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)))
+
+    def _defer_error(self, connection: Connection, xid: int, code: Code) -> None:
+        self._defer(connection, lambda zxid: replies.error(xid, zxid, code))
+
+    def _defer(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
+        self._deferred.append(Deferred(self.core.last_proposed, connection, frame))
+
+    # ---- the turn --------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """One batch: perform what the core wants until it has nothing to say, then send."""
+        self._scheduled = False
+        while (ready := self.core.ready()) is not None:
+            try:
+                applied = self.writer.perform(ready)
+            except StorageFull as e:
+                self._withdraw(ready, e)
+                continue
+            self.core.advance(ready)
+            self._publish(applied)
+        self.finish_turn()
+
+    def retry(self) -> None:
+        """LMDB had no room for committed txns: try again."""
+        self._publish(self.writer.retry())
+        self.finish_turn()
+
+    def finish_turn(self) -> None:
+        """Release what waited, and send."""
+        writer = self.writer
+        self.prep.applied(writer.applied)
+        self._release(writer.applied)
+        self.ports.send(writer.applied)
+        if writer.changed_bytes >= self.settings.checkpoint_bytes and not writer.checkpointing:
+            writer.begin_checkpoint()
+
+    def _publish(self, applied: list[Applied]) -> None:
+        """Replies to the txns that became visible."""
+        waiting = self._waiting
+        deferred = self._deferred
+        for txn, (error, body) in applied:
+            zxid = txn.zxid
+            if deferred and deferred[0].after < zxid:
+                self._release(zxid - 1)
+            waiter = waiting.pop(zxid, None)
+            if txn.type == op.CREATE_SESSION:
+                self.sessions.created(txn)
+            elif txn.type == op.CLOSE_SESSION:
+                self.sessions.closed(txn, answered=waiter is not None)
+                if waiter is not None:
+                    connection, xid = waiter
+                    frame = replies.reply(xid, zxid, b"")
+                    connection.port.put(ipc.LAST, connection.number, zxid, frame)
+                continue
+            if waiter is not None:
+                connection, xid = waiter
+                if error:
+                    frame = replies.error(xid, zxid, error)
+                else:
+                    frame = replies.reply(xid, zxid, body)
+                connection.port.outbox += (ipc.REPLY, connection.number, zxid, frame)
+
+    def _release(self, upto: int) -> None:
+        """Give the answers that waited for txns up to this one."""
+        deferred = self._deferred
+        while deferred and deferred[0].after <= upto:
+            _, connection, frame = deferred.popleft()
+            zxid = min(upto, self.writer.applied)
+            connection.port.put(ipc.REPLY, connection.number, zxid, frame(zxid))
+
+    def _withdraw(self, ready: Ready, why: StorageFull) -> None:
+        """The journal had no room: nobody was told anything, so the proposals are refused."""
+        self.full = True
+        self._refused("journal: %s; %d writes refused", why, len(ready.append))
+        proposals = self.core.withdraw(ready)
+        self.writer.forget(proposals)
+        self.prep.abandon()
+        for proposal in proposals:
+            waiter = self._waiting.pop(proposal.zxid, None)
+            txn = txns.decode(proposal.txn)
+            if txn.type == op.CREATE_SESSION:
+                self.sessions.withdrawn(txn.zxid)
+            elif txn.type == op.CLOSE_SESSION:
+                self.sessions.reopened(txn)
+            if waiter is not None:
+                connection, xid = waiter
+                connection.leaving = False
+                frame = replies.error(xid, self.writer.applied, Code.SYSTEM_ERROR)
+                connection.port.put(ipc.REPLY, connection.number, self.writer.applied, frame)
+        self._deferred = deque(
+            one._replace(after=min(one.after, self.core.last_proposed)) for one in self._deferred
+        )
+
+
+def _core_of_one(settings: Settings, writer: Writer) -> Core:
+    """A standalone server: the ensemble whose only voter is itself."""
+    sid = settings.server_id
+    return Core(
+        sid=sid,
+        quorum=lambda acks: sid in acks,
+        last_logged=writer.applied,
+        last_committed=writer.applied,
+        hard=HardState(writer.hard_state.accepted_epoch, writer.hard_state.current_epoch),
+    )

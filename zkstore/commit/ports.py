@@ -1,0 +1,111 @@
+"""The commit process's side of its workers: ports, and the connections behind each.
+
+Owns:   what this turn sends to each worker; how many clients each address has.
+Invariants:
+  1. A worker gets at most one message a turn: replies to its own clients, or the bare doorbell if it has watches
+     and something was committed.
+Not here: what the items mean (records/ipc.py), sessions (commit/sessions.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from zkstore.messaging import Channel
+from zkstore.records import ipc
+from zkstore.session.tracker import Session
+from zkstore.tree.auth import Identity
+
+
+class Connection:
+    """One client's connection, somewhere behind a port."""
+
+    __slots__ = ("address", "identities", "leaving", "number", "port", "session")
+
+    def __init__(self, port: Port, number: int, address: str) -> None:
+        self.port = port
+        self.number = number
+        self.address = address
+        self.identities: tuple[Identity, ...] = ((b"ip", address.encode()),)
+        self.session: Session | None = None
+        self.leaving = False  # its closeSession is under way, or it was told to go
+
+
+class Port:
+    """One worker."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.connections: dict[int, Connection] = {}
+        self.outbox: ipc.Message = []
+        self.watching = False
+        self.alive = True
+        self.reported_ms = int(time.monotonic() * 1000)  # touches up to then have arrived
+
+    def put(self, kind: int, number: int, zxid: int, payload: object) -> None:
+        """Add an item to this turn's message."""
+        self.outbox += (kind, number, zxid, payload)
+
+
+class Ports:
+    """All workers that are connected."""
+
+    def __init__(self, *, per_address_max: int, total_max: int) -> None:
+        self._per_address_max = per_address_max
+        self._total_max = total_max
+        self._addresses: Counter[str] = Counter()
+        self._rung = 0  # the zxid that watching workers were last told of
+        self.ports: list[Port] = []
+        self.total = 0
+        self.rejected = 0
+
+    def add(self, channel: Channel) -> Port:
+        port = Port(channel)
+        self.ports.append(port)
+        return port
+
+    def remove(self, port: Port) -> list[Connection]:
+        """The worker is gone, and with it these connections."""
+        port.alive = False
+        self.ports.remove(port)
+        return list(port.connections.values())
+
+    def open(self, port: Port, number: int, address: str) -> Connection | None:
+        """A client connected; None if its address, or the server, has too many (reference R2, R3)."""
+        if (0 < self._per_address_max <= self._addresses[address]) or (
+            0 < self._total_max <= self.total
+        ):
+            self.rejected += 1
+            return None
+        self._addresses[address] += 1
+        self.total += 1
+        connection = Connection(port, number, address)
+        port.connections[number] = connection
+        return connection
+
+    def close(self, connection: Connection) -> None:
+        """The connection is gone."""
+        if connection.port.connections.pop(connection.number, None) is None:
+            return
+        self.total -= 1
+        self._addresses[connection.address] -= 1
+        if not self._addresses[connection.address]:
+            del self._addresses[connection.address]
+
+    def send(self, applied: int) -> None:
+        """The end of a turn: replies, and the doorbell."""
+        news = applied != self._rung
+        self._rung = applied
+        for port in self.ports:
+            if port.outbox:
+                outbox, port.outbox = port.outbox, []
+                outbox.insert(0, applied)
+                port.channel.send(outbox)
+            elif news and port.watching:
+                port.channel.send([applied])
+
+    def beat(self, applied: int) -> None:
+        """A sign of life to every worker, so that it answers pings for us."""
+        for port in self.ports:
+            port.channel.send([applied])

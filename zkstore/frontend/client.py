@@ -1,0 +1,429 @@
+"""One client's connection: frames in, replies and events out.
+
+Owns:   the socket's transport, the bytes not parsed yet, the requests that wait, what is to be sent.
+Invariants:
+  1. SessionOrder: replies leave in the order of the requests. A read waits behind its own session's writes, a
+     write behind the reads before it: a pipelined read sees exactly the writes that precede it.
+     Exempt, as in Apache: auth packets (handled as they come) and pings (design: answered by the worker).
+  2. Bounded: parsing stops while replies pile up unsent or too many requests are outstanding; a client that
+     never reads is closed at CLIENT_WRITE_BUFFER_BYTES_MAX.
+Design: while writes are in flight, further writes follow them at once and the first read begins a queue; the
+        queue moves on when the writes are answered.
+Not here: answering reads (frontend/reads.py), the worker's other half (frontend/worker.py).
+Source: NIOServerCnxn, CommitProcessor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from zkstore.constants import (
+    CLIENT_WRITE_BUFFER_BYTES_HIGH,
+    CLIENT_WRITE_BUFFER_BYTES_MAX,
+    CONNECT_FRAME_BYTES_MAX,
+)
+from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
+from zkstore.frontend import reads
+from zkstore.jute.codec import INT_INT, NULL, unpack_int
+from zkstore.proto import fourletter, replies, requests
+from zkstore.proto import opcodes as op
+from zkstore.records import ipc
+from zkstore.storage.view import View
+from zkstore.tree import acl as acls
+from zkstore.tree.acl import Acl
+from zkstore.tree.auth import AuthFailed, Identity
+
+if TYPE_CHECKING:
+    from zkstore.frontend.worker import Worker
+
+# States, in this order only.
+NEW: Final = 0  # nothing understood yet: a four-letter word or a ConnectRequest comes
+CONNECTING: Final = 1  # the commit process has the ConnectRequest; nothing is parsed meanwhile
+UP: Final = 2
+CLOSED: Final = 3  # nothing more is read; what is to be sent is sent
+
+_XID_TYPE = INT_INT.unpack_from
+_DIRECT: Final = frozenset((op.PING, op.AUTH, op.SASL))
+
+
+class Client(asyncio.Protocol):
+    """A connection and, once it is up, its session."""
+
+    def __init__(self, worker: Worker, number: int) -> None:
+        self.worker = worker
+        self.number = number
+        self.state = NEW
+        self.session_id = 0
+        self.timeout_ms = 0
+        self.address = ""
+        self.port = 0
+        self.identities: tuple[Identity, ...] = ()
+        self.watched_paths: set[bytes] = set()
+        self.heard_ms = 0
+        self.stats = Stats()
+        self._transport: asyncio.Transport | None = None
+        self._chunks: list[bytes] = []  # bytes that are not parsed
+        self._have = 0
+        self._need = 4  # no use in parsing before so many bytes are there
+        self._in_flight: deque[tuple[float, int]] = deque()  # unanswered writes: when, which op
+        self._queue: deque[tuple[bytes, float]] = deque()  # frames that wait, from the first read on
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._stalled = False  # the transport's buffer is full
+        self._paused = False  # reading from the socket is off
+
+    # ---- the transport's calls ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=CLIENT_WRITE_BUFFER_BYTES_HIGH)
+        peer = transport.get_extra_info("peername") or ("", 0)
+        self.address = peer[0].removeprefix("::ffff:")
+        self.port = peer[1]
+        self.identities = ((b"ip", self.address.encode()),)
+        self.worker.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.state = CLOSED
+        self._transport = None
+        self.worker.outstanding -= self.outstanding
+        self._in_flight.clear()
+        self._queue.clear()
+        self._chunks.clear()
+        self.worker.closed(self)
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        self._advance(b"", time.monotonic())
+        self.worker.flush()
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic()
+        self.heard_ms = int(now * 1000)
+        self._advance(data, now)
+        self.worker.flush()
+
+    # ---- parsing -----------------------------------------------------------------------------------
+
+    def _advance(self, data: bytes, now: float) -> None:
+        """Take in bytes and serve all that can be served now."""
+        if self._chunks:
+            if data:
+                self._chunks.append(data)
+                self._have += len(data)
+            if self._have < self._need and not self.state == CLOSED:
+                return
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        if self.state == UP:
+            offset = self._serve(data, now)
+        elif self.state == NEW:
+            offset = self._greet(data)
+        else:
+            offset = 0 if self.state == CONNECTING else len(data)
+        if offset < len(data):
+            self._keep(data[offset:] if offset else data)
+        self._regulate()
+
+    def _keep(self, rest: bytes) -> None:
+        self._chunks.append(rest)
+        self._have = len(rest)
+        self._need = 4 + unpack_int(rest)[0] if self._have >= 4 else 4
+        if self._need > self._have + self.worker.settings.frame_size_bytes_max:
+            self._need = 12  # an oversize frame: its header is enough to refuse it
+
+    def _regulate(self) -> None:
+        """Read from the socket only while the client's requests can be taken in."""
+        pause = self.state == CONNECTING or self._stalled or self._crowded()
+        if pause != self._paused and self._transport is not None and self.state != CLOSED:
+            self._paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _crowded(self) -> bool:
+        """Reference R1: over the limit, a connection that has requests outstanding is not read."""
+        mine = len(self._in_flight) + len(self._queue)
+        return mine > 0 and self.worker.outstanding >= self.worker.settings.global_outstanding_limit
+
+    def _greet(self, data: bytes) -> int:
+        """The first bytes of a connection. Returns how many were used."""
+        if len(data) < 4:
+            return 0
+        word = fourletter.WORDS.get(data[:4])
+        if word is not None:
+            self.state = CLOSED
+            self.worker.four_letter(self, word)
+            return len(data)
+        size = unpack_int(data)[0]
+        if not 0 <= size <= CONNECT_FRAME_BYTES_MAX:
+            self.fail(f"length {size} where a connect request was expected")
+            return len(data)
+        if len(data) < 4 + size:
+            return 0
+        self.state = CONNECTING
+        self.worker.submit(ipc.CONNECT, self, data[4 : 4 + size])
+        return 4 + size
+
+    def _serve(self, data: bytes, now: float) -> int:
+        """Serve the requests in `data`; returns where the unserved rest begins."""
+        offset, end = 0, len(data)
+        worker = self.worker
+        frame_max = worker.settings.frame_size_bytes_max
+        view: View | None = None
+        try:
+            while end - offset >= 4:
+                size = unpack_int(data, offset)[0]
+                stop = offset + 4 + size
+                if not 8 <= size <= frame_max:
+                    return end if self._refuse_frame(data, offset, size) else offset
+                if stop > end or self._stalled or self._out_bytes > CLIENT_WRITE_BUFFER_BYTES_HIGH:
+                    break
+                frame = data[offset + 4 : stop]
+                offset = stop
+                kind = _XID_TYPE(frame)[1]
+                self.stats.received += 1
+                if kind in op.WRITES:
+                    if self._queue:
+                        self._wait(frame, now)
+                    else:
+                        self._submit(frame, now)
+                elif kind in _DIRECT:
+                    self._direct(frame, kind)
+                elif self._in_flight or self._queue:
+                    self._wait(frame, now)
+                else:
+                    if view is None:
+                        view = worker.view()
+                    self._read(view, frame, now)
+                if self.state == CLOSED:
+                    return end
+        finally:
+            if view is not None:
+                view.close()
+        return offset
+
+    def _refuse_frame(self, data: bytes, offset: int, size: int) -> bool:
+        """A frame too long or too short: an error with its xid, as far as that came, then the end.
+
+        Returns False while the header of an oversize frame is still on its way.
+        """
+        why = f"frame of {size} bytes, limit {self.worker.settings.frame_size_bytes_max}"
+        if size >= 8:
+            if len(data) - offset < 12:
+                return False
+            xid = unpack_int(data, offset + 4)[0]
+            self.send(replies.error(xid, -1, Code.MARSHALLING_ERROR))
+        self.fail(why)
+        return True
+
+    # ---- requests ----------------------------------------------------------------------------------
+
+    def _wait(self, frame: bytes, now: float) -> None:
+        self._queue.append((frame, now))
+        self.worker.outstanding += 1
+
+    def _submit(self, frame: bytes, now: float) -> None:
+        self._in_flight.append((now, _XID_TYPE(frame)[1]))
+        self.worker.outstanding += 1
+        self.worker.submit(ipc.REQUEST, self, frame)
+
+    def _read(self, view: View, frame: bytes, since: float) -> None:
+        """Answer a read, or refuse what is no request."""
+        xid, kind = _XID_TYPE(frame)
+        handler = reads.HANDLERS.get(kind)
+        if handler is None:
+            self.send(replies.error(xid, -1, Code.UNIMPLEMENTED))
+            self.fail(f"unknown operation {kind}")
+            return
+        try:
+            reply = replies.reply(xid, view.applied, handler(view, self, frame))
+        except ZooKeeperError as e:
+            reply = replies.error(xid, view.applied, e.code)
+        except RemoteProtocolError:
+            reply = replies.error(xid, view.applied, Code.MARSHALLING_ERROR)
+        self.send(reply)
+        self._note(kind, xid, view.applied, since)
+
+    def _direct(self, frame: bytes, kind: int) -> None:
+        """What is answered at once, whatever waits."""
+        xid = _XID_TYPE(frame)[0]
+        if kind == op.PING:
+            if self.worker.commit_process_is_alive(self.timeout_ms):
+                self.send(replies.reply(op.XID_PING, self.worker.applied, b""))
+                self._note(kind, xid, self.worker.applied, time.monotonic())
+        elif kind == op.SASL:
+            self.send(replies.reply(xid, 0, NULL))  # no SASL here: a null token, as Apache answers
+        else:
+            self._authenticate(xid, frame)
+
+    def _authenticate(self, xid: int, frame: bytes) -> None:
+        """J15: the identities grow, or the connection ends."""
+        try:
+            scheme, auth = requests.read_auth(frame, requests.BODY)
+        except RemoteProtocolError as e:
+            self.fail(f"auth packet: {e}")
+            return
+        provider = self.worker.providers.get(scheme)
+        try:
+            if provider is None or auth is None:
+                raise AuthFailed(f"scheme {scheme!r} is not known or without data")
+            proven = provider.authenticate(auth, self.address)
+        except AuthFailed as e:
+            self.send(replies.error(xid, 0, Code.AUTH_FAILED))
+            self.fail(f"authentication failed: {e}")
+            return
+        self.identities = tuple(dict.fromkeys((*self.identities, *proven)))
+        flat = [text for identity in self.identities for text in identity]
+        self.worker.submit(ipc.IDENTITIES, self, flat)
+        self.send(replies.reply(xid, 0, b""))
+
+    def require(self, acl: Acl, perm: int) -> None:
+        """Raises: ZooKeeperError(NO_AUTH)."""
+        if not self.allowed(acl, perm):
+            raise ZooKeeperError(Code.NO_AUTH)
+
+    def allowed(self, acl: Acl, perm: int) -> bool:
+        return acls.allows(acl, perm, self.identities, self.worker.providers)
+
+    # ---- what the commit process says ----------------------------------------------------------------
+
+    def connected(self, session_id: int, timeout_ms: int, frame: bytes) -> None:
+        """The session is there."""
+        self.session_id = session_id
+        self.timeout_ms = timeout_ms
+        self.state = UP
+        self.send(frame)
+        self._advance(b"", time.monotonic())
+
+    def answered(self, zxid: int, frame: bytes) -> None:
+        """The oldest write in flight has its reply."""
+        since, kind = self._in_flight.popleft()
+        self.worker.outstanding -= 1
+        self.send(frame)
+        self._note(kind, unpack_int(frame, 4)[0], zxid, since)
+
+    def go_on(self, view: View | None) -> View | None:
+        """Serve what waited for the writes that are answered now; opens a view if it needs one."""
+        queue = self._queue
+        while queue and self.state == UP:
+            frame, since = queue[0]
+            if _XID_TYPE(frame)[1] in op.WRITES:
+                queue.popleft()
+                self.worker.outstanding -= 1
+                self._submit(frame, since)
+                continue
+            if self._in_flight:
+                break
+            queue.popleft()
+            self.worker.outstanding -= 1
+            if view is None:
+                view = self.worker.view()
+            self._read(view, frame, since)
+        if not self._in_flight and not queue and (self._chunks or self._paused):
+            self._advance(b"", time.monotonic())
+        return view
+
+    def waiting(self) -> bool:
+        """Whether the queue can move on."""
+        return bool(self._queue or self._chunks or self._paused) and not self._in_flight
+
+    # ---- sending -----------------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame for the end of the turn."""
+        if not self._out:
+            self.worker.dirty.append(self)
+        self._out.append(frame)
+        self._out_bytes += len(frame)
+        self.stats.sent += 1
+
+    def flush(self) -> None:
+        """Hand the turn's frames to the transport, in one write."""
+        out, self._out, self._out_bytes = self._out, [], 0
+        if self._transport is None or not out:
+            return
+        if self._transport.get_write_buffer_size() > CLIENT_WRITE_BUFFER_BYTES_MAX:
+            self.fail(f"more than {CLIENT_WRITE_BUFFER_BYTES_MAX} bytes unread by the client")
+            self._transport.abort()
+            return
+        self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self.state == CLOSED:
+            self._transport.close()
+        elif self._chunks and not self._stalled:
+            self.worker.soon(self)
+
+    def resume(self) -> None:
+        """Parse on where a turn's reply bytes had reached their limit."""
+        if self.state == UP and not self._stalled and self._have >= self._need:
+            self._advance(b"", time.monotonic())
+
+    def fail(self, why: str) -> None:
+        """The client broke the rules: log it, and close once all is sent."""
+        self.worker.complain(self, why)
+        self.close()
+
+    def close(self) -> None:
+        """Close after what is still to be sent."""
+        self.state = CLOSED
+        if not self._out and self._transport is not None:
+            self._transport.close()
+
+    def drop(self) -> None:
+        """Close now: the session ended, or has another connection. What the client does not read is lost."""
+        self.flush()
+        self.state = CLOSED
+        if self._transport is not None:
+            self._transport.close() if not self._stalled else self._transport.abort()
+
+    def _note(self, kind: int, xid: int, zxid: int, since: float) -> None:
+        """Count a served request for `cons` and `stat`."""
+        now = time.monotonic()
+        self.stats.served(kind, xid, zxid, now, (now - since) * 1000)
+        self.worker.served(now - since)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that are not answered."""
+        return len(self._in_flight) + len(self._queue)
+
+
+class Stats:
+    """What `cons` shows of one connection."""
+
+    __slots__ = (
+        "count", "established_ms", "last_cxid", "last_latency", "last_ms", "last_op", "last_zxid",
+        "max_latency", "min_latency", "received", "sent", "total_latency",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.established_ms = time.time_ns() // 1_000_000
+        self.reset()
+
+    def reset(self) -> None:
+        """`crst`."""
+        self.received = self.sent = self.count = 0
+        self.last_op, self.last_cxid, self.last_zxid = 0, -1, -1
+        self.last_ms = 0.0
+        self.last_latency = self.max_latency = self.total_latency = 0.0
+        self.min_latency = -1.0
+
+    def served(self, kind: int, cxid: int, zxid: int, now: float, latency_ms: float) -> None:
+        self.count += 1
+        self.last_op, self.last_cxid, self.last_zxid = kind, cxid, zxid
+        self.last_ms, self.last_latency = now, latency_ms
+        self.total_latency += latency_ms
+        if latency_ms > self.max_latency:
+            self.max_latency = latency_ms
+        if self.min_latency < 0 or latency_ms < self.min_latency:
+            self.min_latency = latency_ms
+
+
+__all__ = ["Client", "Stats"]

@@ -1,0 +1,350 @@
+"""A worker: its clients, its watches, and its conversation with the commit process.
+
+Owns:   the clients by number, the watch tables, the batch of requests that goes to the commit process this turn.
+Invariants:
+  1. WatchFirst: before anything newer than `position` is shown to a client, all events up to it have been queued.
+     Events and replies are merged by zxid: the event of a change precedes the reply of the request that made it.
+  2. A view never outlives the call that opened it.
+  3. ReadYourReplica: every read opens a view of its own turn, so it sees all that any reply has told of.
+Design: the log is the bus. A worker with watches walks the log's effects from `position` to its view; one without
+        skips it. The commit process rings only workers that said they have watches.
+Not here: a client's bytes (frontend/client.py), processes and sockets (frontend/process.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from zkstore.constants import TOUCH_INTERVAL_MS
+from zkstore.frontend.client import CLOSED, NEW, Client
+from zkstore.messaging import Channel
+from zkstore.observability.log import Limited
+from zkstore.proto import fourletter, replies
+from zkstore.proto import opcodes as op
+from zkstore.records import ipc
+from zkstore.settings import Settings
+from zkstore.storage.view import View, Views
+from zkstore.tree.auth import Providers
+from zkstore.tree.watches import Watches
+
+_SESSIONLESS_CHECK_S: Final = 1.0
+
+
+class Worker:
+    """All that one worker process does between its sockets and the commit process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Providers,
+        views: Views,
+        loop: asyncio.AbstractEventLoop,
+        on_count: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.settings = settings
+        self.providers = providers
+        self.watches = Watches()
+        self.applied = 0  # as the commit process said last
+        self.position = 0  # the zxid up to which watchers have been told
+        self.outstanding = 0  # requests of all clients that are not answered
+        self.dirty: list[Client] = []  # clients with something to send this turn
+        self.latency = Latency()
+        self._views = views
+        self._loop = loop
+        self._on_count = on_count
+        self._channel: Channel | None = None
+        self._clients: dict[int, Client] = {}
+        self._numbers = 0
+        self._outbox: ipc.Message = []
+        self._scheduled = False
+        self._watching = False
+        self._heartbeat = time.monotonic()
+        self._log = Limited(logging.getLogger("zkstore.worker"), logging.WARNING)
+        self.stopping = False
+
+    # ---- life --------------------------------------------------------------------------------------
+
+    def start(self, channel: Channel) -> None:
+        """Begin to talk to the commit process."""
+        self._channel = channel
+        self._report_touches()
+        self._check_sessionless()
+
+    def stop(self) -> None:
+        """Close every client; their sessions live on."""
+        self.stopping = True
+        for client in list(self._clients.values()):
+            client.close()
+        self.flush()
+
+    def client(self) -> Client:
+        """The protocol of a connection that was accepted."""
+        self._numbers += 1
+        return Client(self, self._numbers)
+
+    def opened(self, client: Client) -> None:
+        """A client connected."""
+        self._clients[client.number] = client
+        self._on_count(len(self._clients))
+        self.submit(ipc.OPEN, client, client.address)
+
+    def closed(self, client: Client) -> None:
+        """A client's connection is gone."""
+        if self._clients.pop(client.number, None) is None:
+            return
+        self._on_count(len(self._clients))
+        self.watches.forget(client)
+        if client.session_id:
+            self._touched([client])
+        self.submit(ipc.CLOSED, client, None)
+
+    # ---- to the commit process -----------------------------------------------------------------------
+
+    def submit(self, kind: int, client: Client, payload: object) -> None:
+        """Add an item to this turn's message."""
+        self._add(kind, client.number, payload)
+
+    def _add(self, kind: int, number: int, payload: object) -> None:
+        self._outbox += (kind, number, payload)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._scheduled = False
+        outbox, self._outbox = self._outbox, []
+        assert self._channel is not None
+        self._channel.send(outbox)
+
+    def _touched(self, clients: list[Client]) -> None:
+        """Tell which sessions were heard when, and that nothing earlier is missing."""
+        payload = [int(time.monotonic() * 1000)]
+        for client in clients:
+            payload += (client.session_id, client.heard_ms)
+        self._add(ipc.TOUCHES, 0, payload)
+
+    def _report_touches(self) -> None:
+        since_ms = int(time.monotonic() * 1000) - 2 * TOUCH_INTERVAL_MS
+        self._touched(
+            [c for c in self._clients.values() if c.heard_ms >= since_ms and c.session_id]
+        )
+        self._loop.call_later(TOUCH_INTERVAL_MS / 1000, self._report_touches)
+
+    def _check_sessionless(self) -> None:
+        """Reference A11: a connection without a handshake is dropped."""
+        oldest_ms = time.time_ns() // 1_000_000 - self.settings.sessionless_timeout_ms
+        for client in list(self._clients.values()):
+            if client.state == NEW and client.stats.established_ms < oldest_ms:
+                client.fail("no connect request in time")
+        self.flush()
+        self._loop.call_later(_SESSIONLESS_CHECK_S, self._check_sessionless)
+
+    def commit_process_is_alive(self, timeout_ms: int) -> bool:
+        """Whether its heartbeat is young enough to answer a ping for it."""
+        limit_ms = min(self.settings.sync_limit_ticks * self.settings.tick_time_ms, timeout_ms / 3)
+        return (time.monotonic() - self._heartbeat) * 1000 < max(limit_ms, 1000)
+
+    # ---- views and watches -------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """A view of the newest state, after everybody was told of what led to it."""
+        view = self._views.open()
+        applied = view.applied
+        if applied != self.position:
+            if self.watches:
+                self._walk(view, [], 0)
+            self.position = applied
+        return view
+
+    def _walk(self, view: View, items: ipc.Message, at: int) -> int:
+        """Fire the watches up to the view; deliver the items (from `at`) that come before each change.
+
+        Returns where the items that are not delivered begin.
+        """
+        if not view.log_covers(self.position):
+            self._lost_track()
+            return at
+        watches = self.watches
+        end = len(items)
+        for zxid, effects in view.log(self.position):
+            while at < end and items[at + 2] < zxid:
+                self._deliver(items, at)
+                at += ipc.TO_WORKER_WIDTH
+            for effect in range(0, len(effects), 6):
+                kind, path, acl_id, parent_acl_id = effects[effect : effect + 4]
+                if kind == op.NODE_DATA_CHANGED:
+                    events = watches.changed(path, acl_id)
+                elif kind == op.NODE_CREATED:
+                    events = watches.created(path, acl_id, parent_acl_id)
+                elif kind == op.NODE_DELETED:
+                    events = watches.deleted(path, acl_id, parent_acl_id)
+                else:
+                    continue
+                for event_type, changed, event_acl_id, watchers in events:
+                    self._tell(view, zxid, event_type, changed, event_acl_id, watchers)
+            self.position = zxid
+        self.position = view.applied
+        return at
+
+    def _tell(
+        self, view: View, zxid: int, kind: int, path: bytes, acl_id: int, watchers: list[Any]
+    ) -> None:
+        """Queue one event to each watcher that may read the node (reference D13)."""
+        frame = replies.event(zxid, kind, path)
+        acl = None if acl_id == -1 else view.acl(acl_id)
+        for client in watchers:
+            if acl is None or client.allowed(acl, op.READ):
+                client.send(frame)
+
+    def _lost_track(self) -> None:
+        """The log no longer reaches back to where the watches stand: their clients must start anew."""
+        for client in list(self._clients.values()):
+            if client.watched_paths:
+                client.fail("its watches fell behind the log")
+
+    # ---- from the commit process -------------------------------------------------------------------
+
+    def on_message(self, message: ipc.Message) -> None:
+        """Replies and news: events first, then the replies, in the order of their zxids."""
+        self._heartbeat = time.monotonic()
+        self.applied = message[0]
+        at = 1
+        moved: dict[Client, None] = {}
+        if self.watches and self.applied > self.position:
+            with self._views.open() as view:
+                assert view.applied >= self.applied, (view.applied, self.applied)
+                at = self._walk(view, message, at)
+        for item in range(at, len(message), ipc.TO_WORKER_WIDTH):
+            self._deliver(message, item)
+        for item in range(1, len(message), ipc.TO_WORKER_WIDTH):
+            client = self._clients.get(message[item + 1])
+            if client is not None and client.waiting():
+                moved[client] = None
+        self._go_on(moved)
+        self.flush()
+
+    def _go_on(self, clients: dict[Client, None]) -> None:
+        """Let queues move on, all over one view."""
+        view: View | None = None
+        try:
+            for client in clients:
+                view = client.go_on(view)
+        finally:
+            if view is not None:
+                view.close()
+
+    def _deliver(self, items: ipc.Message, at: int) -> None:
+        """Hand one item of a message to its client."""
+        kind, number, zxid, payload = items[at : at + ipc.TO_WORKER_WIDTH]
+        if kind == ipc.GATHER:
+            self._add(ipc.GATHERED, number, self.report(payload))
+            return
+        client = self._clients.get(number)
+        if client is None:
+            return
+        if kind == ipc.REPLY:
+            client.answered(zxid, payload)
+        elif kind == ipc.SESSION:
+            frame, session_id, timeout_ms = payload
+            if session_id:
+                client.connected(session_id, timeout_ms, frame)
+            else:
+                client.send(frame)
+                client.close()
+        elif kind == ipc.LAST:
+            client.answered(zxid, payload)
+            client.close()
+        elif kind == ipc.TEXT:
+            client.send(payload)
+            client.close()
+        else:
+            if payload:
+                self.complain(client, payload)
+            client.drop()
+
+    # ---- the end of a turn -------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what the turn produced."""
+        dirty, self.dirty = self.dirty, []
+        for client in dirty:
+            client.flush()
+        if bool(self.watches) != self._watching:
+            self._watching = not self._watching
+            self._add(ipc.WATCHING, 0, self.position if self._watching else None)
+
+    def soon(self, client: Client) -> None:
+        """Let a client go on in the next turn."""
+        self._loop.call_soon(self._resume, client)
+
+    def _resume(self, client: Client) -> None:
+        client.resume()
+        self.flush()
+
+    # ---- counting and talking ------------------------------------------------------------------------
+
+    def served(self, latency_s: float) -> None:
+        self.latency.add(latency_s * 1000)
+
+    def complain(self, client: Client, why: str) -> None:
+        """Log what a client did, a few times a minute at most."""
+        self._log(
+            "%s:%s session %#x: %s", client.address, client.port, client.session_id, why
+        )
+
+    def four_letter(self, client: Client, word: str) -> None:
+        """Answer a four-letter word; what concerns the whole replica goes through the commit process."""
+        allowed = self.settings.fourletter_whitelist
+        if "*" not in allowed and word not in allowed:
+            client.send(fourletter.refused(word))
+        elif word == "ruok":
+            client.send(b"imok")
+        elif word == "isro":
+            client.send(b"rw")
+        else:
+            self.submit(ipc.ADMIN, client, word)
+            return
+        client.close()
+
+    def report(self, what: str) -> dict[str, Any]:
+        """This worker's part of `stat`, `cons`, `mntr` and their kin."""
+        clients = [c for c in self._clients.values() if c.state != CLOSED or c.outstanding == 0]
+        if what == "reset":
+            self.latency = Latency()
+            for client in clients:
+                client.stats.reset()
+        watches, paths = self.watches.counts()
+        return {
+            "connections": [fourletter.connection(c) for c in clients],
+            "latency": self.latency.part(),
+            "outstanding": self.outstanding,
+            "watches": watches,
+            "watched_paths": paths,
+        }
+
+
+class Latency:
+    """How long requests took, in ms; and how many packets that were."""
+
+    __slots__ = ("count", "greatest", "least", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.least = 0.0
+        self.greatest = 0.0
+
+    def add(self, latency_ms: float) -> None:
+        if self.count == 0 or latency_ms < self.least:
+            self.least = latency_ms
+        if latency_ms > self.greatest:
+            self.greatest = latency_ms
+        self.count += 1
+        self.total += latency_ms
+
+    def part(self) -> list[float]:
+        return [self.count, self.total, self.least, self.greatest]
