@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from zkstore.errors import StorageFailed, StorageFull
+from zkstore.errors import StorageFailed, StorageFull, ZkstoreError
 
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _NOT_SUPPORTED: Final = frozenset((errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ESPIPE))
@@ -59,7 +59,8 @@ for _call, _types in (
         _call.restype = ctypes.c_int
 
 
-def _failure(what: str, path: object, error: OSError, *, flushing: bool) -> Exception:
+def failure(what: str, path: object, error: OSError, *, flushing: bool) -> ZkstoreError:
+    """What an error of the operating system means (invariant 3, Design)."""
     kind = StorageFull if error.errno in _FULL and not flushing else StorageFailed
     return kind(f"{what} {path}: {error.strerror}")
 
@@ -73,7 +74,7 @@ def _translated(
     except OSError as error:
         if may_be_absent and isinstance(error, FileNotFoundError):
             raise
-        raise _failure(what, path, error, flushing=flushing) from error
+        raise failure(what, path, error, flushing=flushing) from error
 
 
 class Disk:
@@ -109,7 +110,7 @@ class Disk:
             while written < len(data):
                 written += os.pwrite(fd, view[written:], offset + written)
         except OSError as error:
-            raise _failure("write", self.path_of(fd), error, flushing=False) from error
+            raise failure("write", self.path_of(fd), error, flushing=False) from error
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         """Read `size` bytes, fewer only at the end of the file."""
@@ -126,7 +127,7 @@ class Disk:
         try:
             os.fdatasync(fd)
         except OSError as error:
-            raise _failure("flush", self.path_of(fd), error, flushing=True) from error
+            raise failure("flush", self.path_of(fd), error, flushing=True) from error
 
     def fsync(self, fd: int) -> None:
         """Content and all metadata of the file on the device. Raises: StorageFailed."""
@@ -140,7 +141,7 @@ class Disk:
         number = ctypes.get_errno()
         if number not in _NOT_SUPPORTED:
             error = OSError(number, os.strerror(number))
-            raise _failure("flush", self.path_of(fd), error, flushing=True) from error
+            raise failure("flush", self.path_of(fd), error, flushing=True) from error
 
     def flush_map(self, env: FlushableMap, path: Path) -> None:
         """Flush all that LMDB has written to `path`. Raises: StorageFailed."""
@@ -161,7 +162,7 @@ class Disk:
         if number in _NOT_SUPPORTED:
             return False
         error = OSError(number, os.strerror(number))
-        raise _failure("allocate", self.path_of(fd), error, flushing=False) from error
+        raise failure("allocate", self.path_of(fd), error, flushing=False) from error
 
     def _is_tmpfs(self, fd: int) -> bool:
         buffer = ctypes.create_string_buffer(_STATFS_BYTES)

@@ -310,7 +310,7 @@ def _write_format(directory: Path, disk: Disk) -> None:
 def _refuse_used(directory: Path, log_directory: Path, disk: Disk) -> None:
     """Raise CorruptionError unless all that is here is what an interrupted creation leaves.
 
-    That is: data files of at most LMDB's two meta pages, torn perhaps, and journals without records.
+    That is: data files of at most two pages (LMDB's meta pages, torn perhaps), empty journals.
     """
     for name in disk.listdir(directory):
         if _DATA_NAME.fullmatch(name) and len(_read_head(directory / name, disk, 3)) > 2 * _PAGE:
