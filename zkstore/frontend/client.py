@@ -160,6 +160,8 @@ class Client(asyncio.Protocol):
         word = fourletter.WORDS.get(data[:4])
         if word is not None:
             self.state = CLOSED
+            self.stats.received += 1
+            self.worker.received += 1
             self.worker.four_letter(self, word)
             return len(data)
         size = unpack_int(data)[0]
@@ -190,6 +192,7 @@ class Client(asyncio.Protocol):
                 offset = stop
                 kind = _XID_TYPE(frame)[1]
                 self.stats.received += 1
+                worker.received += 1
                 if kind in op.WRITES:
                     if self._queue:
                         self._wait(frame, now)
@@ -354,6 +357,7 @@ class Client(asyncio.Protocol):
             self.fail(f"more than {CLIENT_WRITE_BUFFER_BYTES_MAX} bytes unread by the client")
             self._transport.abort()
             return
+        self.worker.sent += len(out)
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self.state == CLOSED:
             self._transport.close()

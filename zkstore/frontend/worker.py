@@ -43,7 +43,6 @@ class Worker:
         providers: Providers,
         views: Views,
         loop: asyncio.AbstractEventLoop,
-        on_count: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.providers = providers
@@ -55,7 +54,9 @@ class Worker:
         self.latency = Latency()
         self._views = views
         self._loop = loop
-        self._on_count = on_count
+        self.on_count: Callable[[int], None] = lambda _: None  # of how many clients there are
+        self.received = 0
+        self.sent = 0
         self._channel: Channel | None = None
         self._clients: dict[int, Client] = {}
         self._numbers = 0
@@ -89,14 +90,14 @@ class Worker:
     def opened(self, client: Client) -> None:
         """A client connected."""
         self._clients[client.number] = client
-        self._on_count(len(self._clients))
+        self.on_count(len(self._clients))
         self.submit(ipc.OPEN, client, client.address)
 
     def closed(self, client: Client) -> None:
         """A client's connection is gone."""
         if self._clients.pop(client.number, None) is None:
             return
-        self._on_count(len(self._clients))
+        self.on_count(len(self._clients))
         self.watches.forget(client)
         if client.session_id:
             self._touched([client])
@@ -315,6 +316,7 @@ class Worker:
         clients = [c for c in self._clients.values() if c.state != CLOSED or c.outstanding == 0]
         if what == "reset":
             self.latency = Latency()
+            self.received = self.sent = 0
             for client in clients:
                 client.stats.reset()
         watches, paths = self.watches.counts()
@@ -324,6 +326,7 @@ class Worker:
             "outstanding": self.outstanding,
             "watches": watches,
             "watched_paths": paths,
+            "counters": {"packets_received": self.received, "packets_sent": self.sent},
         }
 
 

@@ -103,7 +103,7 @@ class Writer:
         self.trimming = False  # the log is past its retention; see `review`
         self.changed_bytes = 0  # since the last checkpoint, roughly
         self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch)
-        if replica.fresh:
+        if not replica.env.stat()["entries"]:
             self._plant()
         with self.views.open() as view:
             self.applied, self._log_bytes, self.totals = view.label()

@@ -1,0 +1,185 @@
+"""The commit process: opens the replica, recovers it, serves its workers until it is told to stop.
+
+Owns:   the replica's data directory; the Unix socket that workers connect to.
+Invariants:
+  1. Fatal: any error that is not a client's ends the process, and with it the replica, which starts again from the
+     checkpoint. Nothing is served from a state that an unknown error may have touched.
+Shape:  started as `python -m zkstore.commit.process --bootstrap FD`; see server/child.py for what FD says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import uvloop
+
+from zkstore import lifeline
+from zkstore.commit.admin import Admin
+from zkstore.commit.keeper import Keeper
+from zkstore.commit.loop import Loop
+from zkstore.errors import (
+    ConfigError,
+    CorruptionError,
+    DirectoryInUse,
+    FormatError,
+    ZkstoreError,
+)
+from zkstore.messaging import StreamChannel
+from zkstore.observability import log
+from zkstore.settings import Settings
+from zkstore.storage.disk import Disk
+from zkstore.storage.env import Replica, Reserve, data_path, open_replica, storage_dir
+from zkstore.storage.writer import Writer
+from zkstore.tree.auth import Providers
+
+# Starting again changes nothing about these.
+_HOPELESS = (FormatError, CorruptionError, DirectoryInUse, ConfigError)
+
+
+class Opened(NamedTuple):
+    """A replica that is recovered and ready to serve."""
+
+    replica: Replica
+    writer: Writer
+    reserve: Reserve
+    replayed: int
+    seconds: float
+
+
+def open_writer(settings: Settings, disk: Disk) -> Opened:
+    """Open and recover the data directory. Raises: what storage/env.py's open_replica raises."""
+    started = time.monotonic()
+    data_dir = Path(settings.data_dir)
+    replica = open_replica(
+        data_dir,
+        Path(settings.data_log_dir or settings.data_dir),
+        disk=disk,
+        map_size_bytes=settings.map_size_bytes,
+        journal_segment_bytes=settings.journal_segment_bytes,
+        flush=settings.force_sync,
+    )
+    writer = Writer(
+        replica,
+        retention_ms=settings.log_retention_ms,
+        retention_bytes=settings.log_retention_bytes,
+    )
+    replayed = writer.recover()
+    reserve = Reserve(
+        data_path(storage_dir(data_dir), replica.generation), disk, settings.disk_reserve_bytes
+    )
+    return Opened(replica, writer, reserve, replayed, time.monotonic() - started)
+
+
+class CommitServer:
+    """The loop and its timers, on an event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        opened: Opened,
+        aio: asyncio.AbstractEventLoop,
+        on_stale_reader: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._opened = opened
+        self.loop = Loop(settings, opened.writer, Providers.of(settings), aio.call_soon)
+        self.admin = Admin(self.loop, aio)
+        self.keeper = Keeper(self.loop, opened.replica, opened.reserve, aio, on_stale_reader)
+        self.keeper.start()
+
+    def accept(self) -> StreamChannel:
+        """The protocol of a worker that connects."""
+
+        def connected(channel: StreamChannel) -> None:
+            port = self.loop.attach(channel)
+            ports[channel] = port
+            channel.send([self.loop.writer.applied])  # the worker waits for it: we have recovered
+
+        def message(items: list[Any]) -> None:
+            self.loop.on_message(ports[channel], items)
+
+        def lost() -> None:
+            self.loop.detach(ports.pop(channel))
+
+        ports: dict[StreamChannel, Any] = {}
+        channel = StreamChannel(message, lost, connected)
+        return channel
+
+    def close(self) -> None:
+        """A clean stop: what was taken in is answered first."""
+        self.keeper.stop()
+        self.loop.turn()
+        self._opened.writer.close()
+        self._opened.reserve.close()
+
+
+def main(argv: list[str]) -> None:
+    """Run until SIGTERM."""
+    assert argv[0] == "--bootstrap", argv
+    with os.fdopen(int(argv[1])) as pipe:
+        bootstrap = json.load(pipe)
+    lifeline.follow_supervisor(bootstrap["supervisor_pid"])
+    log.configure("commit")
+    status = os.fdopen(bootstrap["status_fd"], "w", buffering=1)
+
+    def report(event: str, **details: object) -> None:
+        status.write(json.dumps({"event": event, **details}) + "\n")
+
+    settings = Settings.from_json(json.dumps(bootstrap["settings"]))
+    try:
+        opened = open_writer(settings, Disk())
+        uvloop.run(_serve(settings, opened, bootstrap["commit_fd"], report))
+    except ZkstoreError as e:
+        report("fatal", message=str(e), restart=not isinstance(e, _HOPELESS))
+        sys.exit(1)
+
+
+async def _serve(
+    settings: Settings, opened: Opened, commit_fd: int, report: Callable[..., None]
+) -> None:
+    aio = asyncio.get_running_loop()
+
+    def fatal(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        text = str(error) if isinstance(error, ZkstoreError) else context["message"]
+        report("fatal", message=text or repr(error), restart=not isinstance(error, _HOPELESS))
+        if error is not None:
+            traceback.print_exception(error)
+        os._exit(1)
+
+    aio.set_exception_handler(fatal)
+    own_pid = os.getpid()
+    server = CommitServer(
+        settings, opened, aio,
+        lambda pid: None if pid == own_pid else report("stale_reader", pid=pid),
+    )  # fmt: skip
+    stop = asyncio.Event()
+    aio.add_signal_handler(signal.SIGTERM, stop.set)
+    listening = socket.socket(fileno=commit_fd)
+    workers = await aio.create_unix_server(server.accept, sock=listening)
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    report(
+        "ready",
+        zxid=opened.writer.applied,
+        znodes=opened.writer.totals.nodes + 1,
+        replayed=opened.replayed,
+        seconds=opened.seconds,
+    )
+    await stop.wait()
+    workers.close()
+    server.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,166 @@
+"""The worker process: its share of the clients, its read-only environment, its channel to the commit process.
+
+Owns:   the accepted sockets; this worker's slot in the shared connection counts.
+Invariants:
+  1. Balanced: a worker that has more clients than the emptiest one lets that one accept first.
+  2. A worker whose commit process is gone ends: the supervisor restarts the replica.
+Shape:  started as `python -m zkstore.frontend.process --bootstrap FD`; see server/child.py for what FD says.
+Design: all workers accept on the one socket that the supervisor bound. Counts in shared memory keep the shares even;
+        passing sockets between processes would cost each session a hop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from zkstore import lifeline
+from zkstore.frontend.worker import Worker
+from zkstore.messaging import StreamChannel
+from zkstore.observability import log
+from zkstore.settings import Settings
+from zkstore.storage.env import open_reader
+from zkstore.storage.view import Views
+from zkstore.tree.auth import Providers
+
+_COUNT: Final = struct.Struct("=I")
+_YIELD_S: Final = 0.002  # how long a fuller worker leaves an arriving client to an emptier one
+
+
+class Acceptor:
+    """Accepts clients from a shared listening socket, in fair shares."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        worker: Worker,
+        counts: mmap.mmap,
+        index: int,
+        workers: int,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        self._listening = listening
+        self._worker = worker
+        self._counts = counts
+        self._index = index
+        self._workers = workers
+        self._keep_alive = keep_alive
+        self._aio = asyncio.get_running_loop()
+        self._yielded = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        listening.setblocking(False)
+
+    def start(self) -> None:
+        self._aio.add_reader(self._listening, self._on_readable)
+
+    def stop(self) -> None:
+        self._aio.remove_reader(self._listening)
+
+    def count(self, clients: int) -> None:
+        """Publish how many clients this worker has."""
+        _COUNT.pack_into(self._counts, self._index * _COUNT.size, clients)
+
+    def _counted(self, index: int) -> int:
+        number: int = _COUNT.unpack_from(self._counts, index * _COUNT.size)[0]
+        return number
+
+    def _on_readable(self) -> None:
+        emptiest = min(self._counted(index) for index in range(self._workers))
+        if self._counted(self._index) > emptiest and not self._yielded:
+            # Once only: if the emptier worker is busy, the client is not left waiting for it.
+            self._yielded = True
+            self.stop()
+            self._aio.call_later(_YIELD_S, self.start)
+            return
+        self._yielded = False
+        try:
+            sock, _ = self._listening.accept()
+        except OSError:
+            return  # another worker was quicker, or the client is gone already
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._keep_alive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.count(self._counted(self._index) + 1)
+        connecting = self._aio.create_task(
+            self._aio.connect_accepted_socket(self._worker.client, sock)
+        )
+        self._tasks.add(connecting)
+        connecting.add_done_callback(self._tasks.discard)
+
+
+def main(argv: list[str]) -> None:
+    """Run until SIGTERM."""
+    assert argv[0] == "--bootstrap", argv
+    with os.fdopen(int(argv[1])) as pipe:
+        bootstrap = json.load(pipe)
+    lifeline.follow_supervisor(bootstrap["supervisor_pid"])
+    log.configure(f"worker {bootstrap['worker']}")
+    uvloop.run(_serve(bootstrap))
+
+
+async def _serve(bootstrap: dict[str, Any]) -> None:
+    aio = asyncio.get_running_loop()
+    settings = Settings.from_json(json.dumps(bootstrap["settings"]))
+    stop = asyncio.Event()
+    aio.add_signal_handler(signal.SIGTERM, stop.set)
+    counts = mmap.mmap(bootstrap["counts_fd"], 0)
+    recovered: asyncio.Future[None] = aio.create_future()
+    worker: Worker | None = None
+
+    def message(items: list[Any]) -> None:
+        if worker is not None:
+            worker.on_message(items)
+        elif not recovered.done():
+            recovered.set_result(None)
+
+    def lost() -> None:
+        if not stop.is_set():
+            os._exit(1)
+
+    # The commit process listens from the start, but speaks only when it has recovered the data.
+    _, channel = await aio.create_unix_connection(
+        lambda: StreamChannel(message, lost), bootstrap["commit_path"]
+    )
+    await recovered
+    reader = open_reader(Path(settings.data_dir))
+    worker = Worker(settings, Providers.of(settings), Views(reader.env), aio)
+    acceptors = [
+        Acceptor(
+            socket.socket(fileno=fd), worker, counts, bootstrap["worker"], bootstrap["workers"],
+            keep_alive=settings.tcp_keep_alive,
+        )
+        for fd in bootstrap["listen_fds"]
+    ]  # fmt: skip
+    worker.on_count = acceptors[0].count
+    worker.start(channel)
+    for acceptor in acceptors:
+        acceptor.start()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    with os.fdopen(bootstrap["status_fd"], "w", buffering=1) as status:
+        status.write(json.dumps({"event": "ready"}) + "\n")
+        await stop.wait()
+    for acceptor in acceptors:
+        acceptor.stop()
+    worker.stop()
+    await asyncio.sleep(0)
+    channel.close()
+    reader.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
