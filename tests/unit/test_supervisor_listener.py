@@ -47,7 +47,7 @@ def test_a_port_is_not_shared(host: str) -> None:
 
 
 def test_an_address_that_is_not_ours_is_a_wrong_configuration() -> None:
-    with pytest.raises(ConfigError, match="cannot listen on 192.0.2.1:0: Cannot assign"):
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:0: Cannot assign"):
         bind_client_port(dataclasses.replace(ANY_PORT, client_port_address="192.0.2.1"))
 
 

@@ -25,7 +25,7 @@ import socket
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -58,6 +58,7 @@ class Limits(NamedTuple):
     commit_deaths_seconds: float = 60.0
     quick_death_seconds: float = 1.0  # a worker that lives shorter counts as failing
     quick_deaths_max: int = 8  # of one worker in a row; the next one ends the replica
+    respawn_seconds: float = 0.02  # after which a dying commit process would have been noticed
     backoff_seconds: float = 0.1  # before the second quick respawn; doubles
     backoff_seconds_max: float = 5.0
     damage_deaths_max: int = 1  # of workers, by SIGBUS or SIGSEGV; the next ends the replica
@@ -306,7 +307,11 @@ class Supervisor:
         self._respawn(slot, quick=not child.ready or lived < self._limits.quick_death_seconds)
 
     def _respawn(self, slot: _Slot, *, quick: bool) -> None:
-        """Starts another worker: at once the first time, then after a growing pause."""
+        """Starts another worker: soon the first time, then after a growing pause.
+
+        A worker also ends when its commit process does, and may be seen dead before that is; a new
+        one would be killed before it has loaded its modules.
+        """
         slot.quick_deaths = slot.quick_deaths + 1 if quick else 0
         if slot.quick_deaths > self._limits.quick_deaths_max:
             self._give_up(
@@ -314,7 +319,7 @@ class Supervisor:
                 " the replica stops"
             )
             return
-        delay = 0.0
+        delay = self._limits.respawn_seconds
         if slot.quick_deaths > 1:
             doubled = self._limits.backoff_seconds * 2.0 ** (slot.quick_deaths - 2)
             delay = min(self._limits.backoff_seconds_max, doubled)
@@ -395,14 +400,17 @@ class Supervisor:
         self._phase = _Phase.DRAINING
         self._code_after_kill = exit_code
         self._timers.clear()
-        self._signal_all(self._workers(), signal.SIGTERM)
+        for worker in self._workers():
+            # One that is not ready has no clients, and may be waiting for the recovery.
+            worker.send_signal(signal.SIGTERM if worker.ready else signal.SIGKILL)
         self._after("drain", self._limits.drain_seconds, self._drain_late)
         self._all_gone()
 
     def _drain_late(self) -> None:
         names = ", ".join(worker.name for worker in self._workers())
         _log.warning("%s did not stop in time and is killed", names)
-        self._signal_all(self._workers(), signal.SIGKILL)
+        for worker in self._workers():
+            worker.send_signal(signal.SIGKILL)
 
     def _close_commit(self) -> None:
         self._phase = _Phase.CLOSING
@@ -413,10 +421,6 @@ class Supervisor:
 
     def _close_late(self) -> None:
         self._kill_all("the commit process did not stop in time and is killed", exit_code=1)
-
-    def _signal_all(self, children: Iterable[Child], number: signal.Signals) -> None:
-        for child in children:
-            child.send_signal(number)
 
 
 def _describe(status: int) -> str:
