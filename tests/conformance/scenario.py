@@ -341,14 +341,19 @@ def on_server(
 
 
 def play(entry: Entry, address: Address) -> list[str]:
-    """Run a scenario and return its transcript; the server is left as it was before."""
-    base_zxid = _sweep(address, create_root=not entry.fresh)
+    """Run a scenario and return its transcript; a shared server is left as it was before."""
+    if entry.shared:
+        _sweep(address)
+        base_zxid = _make_root(address)
+    else:
+        base_zxid = _zxid(address)
     run = Scenario(address, base_zxid)
     try:
         entry.run(run)
     finally:
         run.finish()
-    _sweep(address, create_root=False)
+    if entry.shared:
+        _sweep(address)
     return run.lines
 
 
@@ -367,17 +372,41 @@ def close_session(address: Address, session_id: int, password: bytes | None) -> 
         connection.close()
 
 
-def _sweep(address: Address, *, create_root: bool) -> int:
-    """Delete everything below /t as super user; the zxid after this client has left."""
+def _sweep(address: Address) -> None:
+    """Delete /t and everything below it, as super user."""
     connection = Connection(address)
     connection.handshake(connect_request())
     _ask(connection, requests.auth("digest", SUPER))
     _delete_tree(connection, "/t")
-    if create_root:
-        assert _ask(connection, requests.create("/t"))[12:16] == i32(0)
+    _ask(connection, requests.close_session())
+    connection.close()
+
+
+def _make_root(address: Address) -> int:
+    """Create /t; the zxid after this client has left."""
+    connection = Connection(address)
+    connection.handshake(connect_request())
+    assert _ask(connection, requests.create("/t"))[12:16] == i32(0)
     zxid = Reader(_ask(connection, requests.close_session())[4:]).i64()
     connection.close()
     return zxid
+
+
+def _zxid(address: Address) -> int:
+    """The zxid of a server that may ask for authentication, or have none, after this client has left."""
+    for credentials in (b"", SUPER):
+        connection = Connection(address)
+        try:
+            connection.handshake(connect_request())
+            if credentials:
+                _ask(connection, requests.auth("digest", credentials))
+            reply = Reader(_ask(connection, requests.close_session())[4:])
+            zxid, err = reply.i64(), reply.i32()
+            if err == 0:
+                return zxid
+        finally:
+            connection.close()
+    raise AssertionError("the server lets nobody close a session")
 
 
 def _delete_tree(connection: Connection, path: str) -> None:

@@ -55,6 +55,7 @@ def _mask(s: Scenario, text: str) -> str:
     text = re.sub(r"(Zxid: |lzxid=)0x([0-9a-f]+)", lambda m: m[1] + _zxid(s, m[2]), text)
     text = re.sub(r"(sid=|sessionId: |^\t?)0x([0-9a-f]+)", lambda m: m[1] + _sid(s, m[2]), text, flags=re.M)
     text = re.sub(r"/127\.0\.0\.1:\d+", "/127.0.0.1:P", text)
+    text = re.sub(r"queued=\d+", "queued=N", text)
     return re.sub(r"(est|lresp|llat|minlat|avglat|maxlat)=-?\d+", r"\1=N", text)
 
 
@@ -165,8 +166,9 @@ def cons(s: Scenario) -> None:
     ):
         if request is not None:
             client.call(request)
-        lines = _mask(s, s.socket().word("cons")).strip().split("\n")
-        s.note("|".join(sorted(lines)))
+        text = _mask(s, s.socket().word("cons"))
+        s.note("|".join(sorted(line for line in text.split("\n") if line)))
+    s.note(f"ends with an empty line: {text.endswith(f'){chr(10)}{chr(10)}')}")
 
 
 @on_server(fresh=True)
@@ -227,11 +229,15 @@ def _mntr(client: Client) -> dict[str, str]:
 
 @on_server(settings={"4lw.commands.whitelist": "ruok, conf"})
 def whitelist(s: Scenario) -> None:
-    for word in _WORDS:
-        s.note(f"{word}: {s.socket().word(word).splitlines()[0]}")
+    _note_which_are_answered(s)
 
 
 @on_server(settings={"4lw.commands.whitelist": ""})
 def empty_whitelist(s: Scenario) -> None:
+    _note_which_are_answered(s)
+
+
+def _note_which_are_answered(s: Scenario) -> None:
     for word in _WORDS:
-        s.note(f"{word}: {s.socket().word(word)!r}")
+        answer = s.socket().word(word)
+        s.note(f"{word}: {answer if 'not executed' in answer else 'answered'}".rstrip("\n"))

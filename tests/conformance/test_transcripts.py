@@ -1,0 +1,39 @@
+"""Every scenario on every kind of server of this machine; each transcript must equal its golden text.
+
+zkstore runs with two workers and embedded. Apache ZooKeeper runs beside it when ZKSTORE_APACHE_39 names
+a folder with the jars of 3.9, and when Debian's zookeeper (3.8) is installed: then the golden texts
+themselves are checked against the real server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.conformance import golden
+from tests.conformance.runner import Runner, flavours
+from tests.conformance.scenario import SCENARIOS
+
+_STARTS = flavours()
+
+
+@pytest.fixture(scope="module")
+def runner_of() -> Iterator[Callable[[str], Runner]]:
+    """Gives the runner of a flavour; all are closed at the end."""
+    runners: dict[str, Runner] = {}
+    with ExitStack() as stack:
+
+        def get(flavour: str) -> Runner:
+            if flavour not in runners:
+                runners[flavour] = stack.enter_context(Runner(_STARTS[flavour]))
+            return runners[flavour]
+
+        yield get
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("flavour", _STARTS)
+def test_transcript(flavour: str, name: str, runner_of: Callable[[str], Runner]) -> None:
+    assert runner_of(flavour).play(name) == golden.path(name, flavour).read_text()
