@@ -1,6 +1,8 @@
-"""zkstore: a ZooKeeper server. `zkstore.Server` runs one inside a Python program (server/embedded.py).
+"""zkstore: a ZooKeeper server. `zkstore.Server` runs one inside a Python program
+(server/embedded.py).
 
-The name is looked up when it is first used, so that the processes of a replica load only what they need.
+The name is looked up when it is first used, so that the processes of a replica load only what they
+need.
 """
 
 from __future__ import annotations

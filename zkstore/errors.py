@@ -1,11 +1,14 @@
 """Every error that crosses a module's border, and whose fault it is.
 
 * `ZooKeeperError`: a request was refused; its `code` goes back to the client in the reply header.
-* `RemoteProtocolError`: a peer or client sent what the protocol does not allow; its connection is closed.
+* `RemoteProtocolError`: a peer or client sent what the protocol does not allow; its connection is
+  closed.
 * `CorruptionError`: a file is not what was written; names file and offset.
 * `FormatError`: the data directory is of a format this program does not read.
-* `StorageFull`: the disk has no room for a write that grows; the write is refused, everything else goes on.
-* `StorageFailed`: a write or flush failed: the page cache is no longer to be trusted and the process stops.
+* `StorageFull`: the disk has no room for a write that grows; the write is refused, everything else
+  goes on.
+* `StorageFailed`: a write or flush failed: the page cache is no longer to be trusted and the
+  process stops.
 * `ConfigError`: the configuration is wrong; names file, line and what was expected.
 
 Our own mistakes are no error class here: they are asserts, with the numbers in them.

@@ -1,11 +1,13 @@
-"""How a worker and the commit process reach each other: a stream between processes, or memory within one.
+"""How a worker and the commit process reach each other: a stream between processes, or memory
+within one.
 
 Owns:   framing and buffering of one channel.
 Invariants:
   1. Messages arrive whole and in order, or the channel is lost.
   2. Both kinds behave alike: a message is never handled inside the call that sent it.
-Design: msgpack behind a 4-byte length on a Unix stream. Measured for the prototype: what passes matters little, as
-        long as it is a stream and one message a turn; a datagram a message cost a factor of three.
+Design: msgpack behind a 4-byte length on a Unix stream. Measured for the prototype: what passes
+        matters little, as long as it is a stream and one message a turn; a datagram a message cost
+        a factor of three.
 Not here: what a message says (records/ipc.py).
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import msgpack
 
@@ -50,8 +52,7 @@ class StreamChannel(asyncio.Protocol):
         self._need = _LENGTH.size
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         if self._on_connected is not None:
             self._on_connected(self)
 
@@ -106,7 +107,11 @@ class MemoryChannel:
 
     def send(self, message: Message) -> None:
         if self.peer is not None:
-            self._loop.call_soon(self.peer.on_message, message)
+            self._loop.call_soon(self.peer._receive, message)
+
+    def _receive(self, message: Message) -> None:
+        if self.peer is not None:
+            self.on_message(message)
 
     def close(self) -> None:
         peer, self.peer = self.peer, None

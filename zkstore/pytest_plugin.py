@@ -1,6 +1,7 @@
 """A pytest fixture for other people's test suites: `zkstore_server`, a real server on a free port.
 
-Found through the entry point `pytest11`; a test that takes the fixture gets a fresh server of its own.
+Found through the entry point `pytest11`; a test that takes the fixture gets a fresh server of its
+own.
 """
 
 from __future__ import annotations

@@ -1,21 +1,27 @@
-"""What one replica is told at its start: every setting that the running server reads, with its default.
+"""What one replica is told at its start: every setting that the running server reads, with its
+default.
 
-Owns:   the names, units and defaults of the settings. Nothing here reads a file (server/config.py does).
+Owns:   the names, units and defaults of the settings. Nothing here reads a file (server/config.py
+        does).
 Invariants:
-  1. Frozen: a process reads its settings once; what may change at run time is changed through the commit process.
+  1. Frozen: a process reads its settings once; what may change at run time is changed through the
+     commit process.
   2. Plain values only, so that the supervisor can hand the settings to its processes as JSON.
-Not here: the spelling of zoo.cfg's keys and system properties (server/config.py), hard limits (constants.py).
+Not here: the spelling of zoo.cfg's keys and system properties (server/config.py), hard limits
+          (constants.py).
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One replica's settings; the comment behind each is the zoo.cfg key or property that it comes from."""
+    """One replica's settings; the comment behind each is the zoo.cfg key or property that it comes
+    from."""
 
     data_dir: str = "data"  # dataDir
     data_log_dir: str = ""  # dataLogDir; empty: data_dir
@@ -45,12 +51,14 @@ class Settings:
     super_digest: str = ""  # DigestAuthenticationProvider.superDigest
     digest_auth_enabled: bool = True  # DigestAuthenticationProvider.enabled
     digest_algorithm: str = "SHA1"  # DigestAuthenticationProvider.digestAlg
-    auth_providers: tuple[str, ...] = ()  # authProvider.N (a Python "module:Class" or a known Java name)
+    # authProvider.N (a Python "module:Class" or a known Java name)
+    auth_providers: tuple[str, ...] = ()
     enforce_auth_enabled: bool = False  # enforce.auth.enabled
     enforce_auth_schemes: tuple[str, ...] = ()  # enforce.auth.schemes
     ensemble_auth_names: tuple[str, ...] = ()  # ensembleAuthName
 
-    extended_types_enabled: bool = True  # extendedTypesEnabled; on unless switched off (ARCHITECTURE)
+    # extendedTypesEnabled; on unless switched off (ARCHITECTURE)
+    extended_types_enabled: bool = True
     emulate_353_ttl: bool = False  # emulate353TTLNodes
     container_check_interval_ms: int = 60_000  # znode.container.checkIntervalMs
     container_per_minute_max: int = 10_000  # znode.container.maxPerMinute
@@ -62,7 +70,8 @@ class Settings:
     log_retention_ms: int = 7 * 24 * 3600 * 1000  # zkstore.logRetentionMs
     log_retention_bytes: int = 1 << 30  # zkstore.logRetentionBytes
     map_size_bytes: int = 1 << 40  # zkstore.mapSizeBytes: of the sparse map, never resized
-    disk_reserve_bytes: int = 256 << 20  # zkstore.diskReserveBytes: kept allocated past the last page
+    # zkstore.diskReserveBytes: kept allocated past the last page
+    disk_reserve_bytes: int = 256 << 20
     checkpoint_bytes: int = 48 << 20  # zkstore.checkpointBytes: of change between two checkpoints
     checkpoint_interval_ms: int = 5000  # zkstore.checkpointIntervalMs
     journal_segment_bytes: int = 16 << 20  # zkstore.journalSegmentBytes
@@ -85,7 +94,8 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """The inverse of `to_json`; a key this version does not know is an error of ours."""
-        given = json.loads(text)
+        given: dict[str, Any] = json.loads(text)
         known = {field.name for field in fields(cls)}
         assert set(given) <= known, sorted(set(given) - known)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        return cls(**cast(Any, plain))

@@ -1,4 +1,5 @@
-"""What belongs to the whole replica and is asked for by a word: gathered from all workers, with a time limit.
+"""What belongs to the whole replica and is asked for by a word: gathered from all workers, with a
+time limit.
 
 Owns:   the questions under way.
 Invariants:
@@ -145,6 +146,7 @@ class Admin:
 
 
 def _size(folder: str, prefix: str) -> int:
-    """Bytes on the disk of the files with this prefix; the map is sparse, so blocks count, not length."""
+    """Bytes on the disk of the files with this prefix; the map is sparse, so blocks count, not
+    length."""
     with os.scandir(folder) as entries:
         return sum(one.stat().st_blocks * 512 for one in entries if one.name.startswith(prefix))

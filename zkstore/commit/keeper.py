@@ -1,9 +1,11 @@
-"""What must happen from time to time: heartbeats, expiry, checkpoints, the sweep, the look at the disk.
+"""What must happen from time to time: heartbeats, expiry, checkpoints, the sweep, the look at the
+disk.
 
 Owns:   the timers of the commit process.
 Invariants:
   1. Everything durable goes through the loop's one way (Loop.propose), the sweep too.
-Design: one beat does it all, so that a stall of the disk stalls everything alike: nobody expires meanwhile.
+Design: one beat does it all, so that a stall of the disk stalls everything alike: nobody expires
+        meanwhile.
 Source: ExpiryQueue, ContainerManager (reference E16–E19).
 """
 
@@ -52,9 +54,8 @@ class Keeper:
         self._sweep_allowance = 0.0
         self._held: dict[tuple[int, int], int] = {}  # (pid, LMDB's transaction id) → checks seen
         self._stopped = False
-        replica.checkpointer.on_done = lambda: aio.call_soon_threadsafe(self._finish_checkpoint)
-        if not loop.full:
-            self._look_at_disk()
+        replica.checkpointer.on_done = self._checkpoint_done
+        self._look_at_disk()
 
     def start(self) -> None:
         self._beat()
@@ -85,13 +86,18 @@ class Keeper:
                 writer.begin_checkpoint()
         self._sweep_some(now)
 
+    def _checkpoint_done(self) -> None:
+        """Called in the checkpointer's thread."""
+        self._aio.call_soon_threadsafe(self._finish_checkpoint)
+
     def _finish_checkpoint(self) -> None:
         try:
             self._loop.writer.finish_checkpoint()
         except StorageFull as e:
             _log.warning("checkpoint put off: %s", e)
 
-    # ---- the disk --------------------------------------------------------------------------------------
+    # ---- the disk
+    # --------------------------------------------------------------------------------------
 
     def _look_at_disk(self) -> None:
         """Refuse writes that grow while the reserve cannot be had; say so once each way."""
@@ -107,7 +113,8 @@ class Keeper:
                 _log.warning("disk has room again: writes are accepted")
         self._loop.full = full
 
-    # ---- readers ---------------------------------------------------------------------------------------
+    # ---- readers
+    # ---------------------------------------------------------------------------------------
 
     def _look_at_readers(self) -> None:
         """A view that lives for seconds pins every page freed since: report whose it is."""
@@ -119,7 +126,8 @@ class Keeper:
                 self._on_stale_reader(pid)
         self._held = held
 
-    # ---- containers and TTL nodes ------------------------------------------------------------------------
+    # ---- containers and TTL nodes
+    # ------------------------------------------------------------------------
 
     def _sweep_some(self, now: float) -> None:
         """Delete due containers and TTL nodes, not faster than the configured pace."""

@@ -3,12 +3,14 @@
 Owns:   who waits for which txn; what is answered behind which zxid; the order of a turn.
 Invariants:
   1. Durable: a reply leaves only after its txn is in the journals of a quorum and applied.
-  2. SessionOrder: replies to one connection leave in the order of its requests; what takes no txn (sync, a
-     request that does not parse) is answered behind the last txn before it.
+  2. SessionOrder: replies to one connection leave in the order of its requests; what takes no txn
+     (sync, a request that does not parse) is answered behind the last txn before it.
   3. One batch a turn: all that arrived while the last one was being flushed.
-Design: the ZAB core says what to do (`Ready`), the writer does it, and only here do the two meet the tree's prep.
+Design: the ZAB core says what to do (`Ready`), the writer does it, and only here do the two meet
+        the tree's prep.
         A standalone server takes this very path: its own acknowledgement is the quorum.
-Not here: sessions (commit/sessions.py), words and counts (commit/admin.py), sockets (commit/process.py).
+Not here: sessions (commit/sessions.py), words and counts (commit/admin.py), sockets
+          (commit/process.py).
 """
 
 from __future__ import annotations
@@ -103,9 +105,7 @@ class Loop:
             close_session_paths=settings.close_session_txn_enabled,
             now_ms=wall_ms,
         )
-        self.ports = Ports(
-            per_address_max=settings.max_client_cnxns, total_max=settings.max_cnxns
-        )
+        self.ports = Ports(per_address_max=settings.max_client_cnxns, total_max=settings.max_cnxns)
         self.sessions = Sessions(self, settings.server_id)
         with writer.views.open() as view:
             self.sessions.load(view.sessions())
@@ -119,7 +119,8 @@ class Loop:
         self._deferred: deque[Deferred] = deque()
         self._refused = Limited(_log, logging.ERROR)
 
-    # ---- from the workers ----------------------------------------------------------------------------
+    # ---- from the workers
+    # ----------------------------------------------------------------------------
 
     def attach(self, channel: Channel) -> Port:
         """A worker has come."""
@@ -133,7 +134,8 @@ class Loop:
         self._schedule()
 
     def on_message(self, port: Port, message: ipc.Message) -> None:
-        """Handle one worker's turn: everything is validated at once, and logged at the end of ours."""
+        """Handle one worker's turn: everything is validated at once, and logged at the end of
+        ours."""
         at, end = 0, len(message)
         while at < end:
             with self.source:
@@ -259,7 +261,8 @@ class Loop:
     def _defer(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
         self._deferred.append(Deferred(self.core.last_proposed, connection, frame))
 
-    # ---- the turn --------------------------------------------------------------------------------------
+    # ---- the turn
+    # --------------------------------------------------------------------------------------
 
     def turn(self) -> None:
         """One batch: perform what the core wants until it has nothing to say, then send."""

@@ -2,8 +2,8 @@
 
 Owns:   what this turn sends to each worker; how many clients each address has.
 Invariants:
-  1. A worker gets at most one message a turn: replies to its own clients, or the bare doorbell if it has watches
-     and something was committed.
+  1. A worker gets at most one message a turn: replies to its own clients, or the bare doorbell if
+     it has watches and something was committed.
 Not here: what the items mean (records/ipc.py), sessions (commit/sessions.py).
 """
 
@@ -72,7 +72,8 @@ class Ports:
         return list(port.connections.values())
 
     def open(self, port: Port, number: int, address: str) -> Connection | None:
-        """A client connected; None if its address, or the server, has too many (reference R2, R3)."""
+        """A client connected; None if its address, or the server, has too many (reference R2,
+        R3)."""
         if (0 < self._per_address_max <= self._addresses[address]) or (
             0 < self._total_max <= self.total
         ):

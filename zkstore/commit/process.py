@@ -2,9 +2,11 @@
 
 Owns:   the replica's data directory; the Unix socket that workers connect to.
 Invariants:
-  1. Fatal: any error that is not a client's ends the process, and with it the replica, which starts again from the
-     checkpoint. Nothing is served from a state that an unknown error may have touched.
-Shape:  started as `python -m zkstore.commit.process --bootstrap FD`; see server/child.py for what FD says.
+  1. Fatal: any error that is not a client's ends the process, and with it the replica, which starts
+     again from the checkpoint. Nothing is served from a state that an unknown error may have
+     touched.
+Shape:  started as `python -m zkstore.commit.process --bootstrap FD`; see server/child.py for what
+        FD says.
 """
 
 from __future__ import annotations
@@ -120,6 +122,12 @@ class CommitServer:
         self.keeper.stop()
         self.loop.turn()
         self._opened.writer.close()
+        self._opened.reserve.close()
+
+    def abandon(self) -> None:
+        """Let go of everything as a crash would."""
+        self.keeper.stop()
+        self._opened.replica.abandon()
         self._opened.reserve.close()
 
 

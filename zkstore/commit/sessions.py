@@ -2,9 +2,11 @@
 
 Owns:   the tracker, and who waits for whose old connection to end.
 Invariants:
-  1. OneOwner: a session has one connection; the old one is closed before the new ConnectResponse leaves.
+  1. OneOwner: a session has one connection; the old one is closed before the new ConnectResponse
+     leaves.
   2. EphemeralsDie: see session/tracker.py; the ephemerals go in the closeSession txn.
-  3. NeverBack: a client that has seen a newer state than this replica's is turned away without a word (A9).
+  3. NeverBack: a client that has seen a newer state than this replica's is turned away without a
+     word (A9).
 Source: ZooKeeperServer.processConnectRequest, SessionTrackerImpl; reference sections A and H.
 """
 
@@ -57,7 +59,8 @@ class Sessions:
             if session_id >= self._next_id:
                 self._next_id = session_id + 1
 
-    # ---- connecting ----------------------------------------------------------------------------------
+    # ---- connecting
+    # ----------------------------------------------------------------------------------
 
     def connect(self, connection: Connection, frame: bytes) -> None:
         """A ConnectRequest came."""
@@ -138,7 +141,8 @@ class Sessions:
         frame = replies.connect(session.session_id, timeout_ms, password, request.read_only)
         self._put(connection, ipc.SESSION, zxid, [frame, session.session_id, timeout_ms])
 
-    # ---- ending --------------------------------------------------------------------------------------
+    # ---- ending
+    # --------------------------------------------------------------------------------------
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is gone; its session stays until it expires (H9)."""

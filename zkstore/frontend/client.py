@@ -1,14 +1,16 @@
 """One client's connection: frames in, replies and events out.
 
-Owns:   the socket's transport, the bytes not parsed yet, the requests that wait, what is to be sent.
+Owns:   the socket's transport, the bytes not parsed yet, the requests that wait, what is to be
+        sent.
 Invariants:
-  1. SessionOrder: replies leave in the order of the requests. A read waits behind its own session's writes, a
-     write behind the reads before it: a pipelined read sees exactly the writes that precede it.
-     Exempt, as in Apache: auth packets (handled as they come) and pings (design: answered by the worker).
-  2. Bounded: parsing stops while replies pile up unsent or too many requests are outstanding; a client that
-     never reads is closed at CLIENT_WRITE_BUFFER_BYTES_MAX.
-Design: while writes are in flight, further writes follow them at once and the first read begins a queue; the
-        queue moves on when the writes are answered.
+  1. SessionOrder: replies leave in the order of the requests. A read waits behind its own session's
+     writes, a write behind the reads before it: a pipelined read sees exactly the writes that
+     precede it. Exempt, as in Apache: auth packets (handled as they come) and pings (design:
+     answered by the worker).
+  2. Bounded: parsing stops while replies pile up unsent or too many requests are outstanding; a
+     client that never reads is closed at CLIENT_WRITE_BUFFER_BYTES_MAX.
+Design: while writes are in flight, further writes follow them at once and the first read begins a
+        queue; the queue moves on when the writes are answered.
 Not here: answering reads (frontend/reads.py), the worker's other half (frontend/worker.py).
 Source: NIOServerCnxn, CommitProcessor.
 """
@@ -69,13 +71,15 @@ class Client(asyncio.Protocol):
         self._have = 0
         self._need = 4  # no use in parsing before so many bytes are there
         self._in_flight: deque[tuple[float, int]] = deque()  # unanswered writes: when, which op
-        self._queue: deque[tuple[bytes, float]] = deque()  # frames that wait, from the first read on
+        # frames that wait, from the first read on
+        self._queue: deque[tuple[bytes, float]] = deque()
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._stalled = False  # the transport's buffer is full
         self._paused = False  # reading from the socket is off
 
-    # ---- the transport's calls ---------------------------------------------------------------------
+    # ---- the transport's calls
+    # ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -109,7 +113,8 @@ class Client(asyncio.Protocol):
         self._advance(data, now)
         self.worker.flush()
 
-    # ---- parsing -----------------------------------------------------------------------------------
+    # ---- parsing
+    # -----------------------------------------------------------------------------------
 
     def _advance(self, data: bytes, now: float) -> None:
         """Take in bytes and serve all that can be served now."""
@@ -117,7 +122,7 @@ class Client(asyncio.Protocol):
             if data:
                 self._chunks.append(data)
                 self._have += len(data)
-            if self._have < self._need and not self.state == CLOSED:
+            if self._have < self._need and self.state != CLOSED:
                 return
             data = b"".join(self._chunks)
             self._chunks.clear()
@@ -176,7 +181,8 @@ class Client(asyncio.Protocol):
 
     def _serve(self, data: bytes, now: float) -> int:
         """Serve the requests in `data`; returns where the unserved rest begins."""
-        offset, end = 0, len(data)
+        offset: int = 0
+        end = len(data)
         worker = self.worker
         frame_max = worker.settings.frame_size_bytes_max
         view: View | None = None
@@ -227,7 +233,8 @@ class Client(asyncio.Protocol):
         self.fail(why)
         return True
 
-    # ---- requests ----------------------------------------------------------------------------------
+    # ---- requests
+    # ----------------------------------------------------------------------------------
 
     def _wait(self, frame: bytes, now: float) -> None:
         self._queue.append((frame, now))
@@ -296,7 +303,8 @@ class Client(asyncio.Protocol):
     def allowed(self, acl: Acl, perm: int) -> bool:
         return acls.allows(acl, perm, self.identities, self.worker.providers)
 
-    # ---- what the commit process says ----------------------------------------------------------------
+    # ---- what the commit process says
+    # ----------------------------------------------------------------
 
     def connected(self, session_id: int, timeout_ms: int, frame: bytes) -> None:
         """The session is there."""
@@ -338,7 +346,8 @@ class Client(asyncio.Protocol):
         """Whether the queue can move on."""
         return bool(self._queue or self._chunks or self._paused) and not self._in_flight
 
-    # ---- sending -----------------------------------------------------------------------------------
+    # ---- sending
+    # -----------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
         """Queue a frame for the end of the turn."""
@@ -381,7 +390,8 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
     def drop(self) -> None:
-        """Close now: the session ended, or has another connection. What the client does not read is lost."""
+        """Close now: the session ended, or has another connection. What the client does not read is
+        lost."""
         self.flush()
         self.state = CLOSED
         if self._transport is not None:

@@ -1,12 +1,14 @@
-"""The worker process: its share of the clients, its read-only environment, its channel to the commit process.
+"""The worker process: its share of the clients, its read-only environment, its channel to the
+commit process.
 
 Owns:   the accepted sockets; this worker's slot in the shared connection counts.
 Invariants:
   1. Balanced: a worker that has more clients than the emptiest one lets that one accept first.
   2. A worker whose commit process is gone ends: the supervisor restarts the replica.
-Shape:  started as `python -m zkstore.frontend.process --bootstrap FD`; see server/child.py for what FD says.
-Design: all workers accept on the one socket that the supervisor bound. Counts in shared memory keep the shares even;
-        passing sockets between processes would cost each session a hop.
+Shape:  started as `python -m zkstore.frontend.process --bootstrap FD`; see server/child.py for what
+        FD says.
+Design: all workers accept on the one socket that the supervisor bound. Counts in shared memory keep
+        the shares even; passing sockets between processes would cost each session a hop.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Answering reads: one function for each operation, over one view.
 
-Owns:   nothing; each function takes the view, the client and the frame, and returns the reply's body.
+Owns:   nothing; each function takes the view, the client and the frame, and returns the reply's
+        body.
 Invariants:
   1. Nothing here waits or leaves the worker.
   2. A watch is registered at the very view that the reply is made from.
-Errors: ZooKeeperError becomes the reply's code; RemoteProtocolError (the body does not parse) becomes
-        MarshallingError. Either way the connection stays (reference C-rule 1).
+Errors: ZooKeeperError becomes the reply's code; RemoteProtocolError (the body does not parse)
+        becomes MarshallingError. Either way the connection stays (reference C-rule 1).
 Source: FinalRequestProcessor.processRequest.
 """
 
@@ -52,7 +53,8 @@ def _readable(view: View, client: Client, path: bytes) -> bytes:
 
 
 def _own(path: bytes) -> bytes:
-    """The root's other name is the empty path: for lookups; a watch on it never fires, as in Apache."""
+    """The root's other name is the empty path: for lookups; a watch on it never fires, as in
+    Apache."""
     return path or paths.ROOT
 
 
@@ -133,7 +135,8 @@ def get_all_children_number(view: View, client: Client, frame: bytes) -> bytes:
 
 
 def set_watches(view: View, client: Client, frame: bytes) -> bytes:
-    """D15, for both opcodes: what changed meanwhile fires at once, with zxid -1; the rest is registered."""
+    """D15, for both opcodes: what changed meanwhile fires at once, with zxid -1; the rest is
+    registered."""
     _, kind = requests.read_header(frame)
     vectors = 5 if kind == op.SET_WATCHES2 else 3
     relative_zxid, lists = requests.read_set_watches(frame, requests.BODY, vectors)

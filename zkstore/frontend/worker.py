@@ -1,13 +1,18 @@
 """A worker: its clients, its watches, and its conversation with the commit process.
 
-Owns:   the clients by number, the watch tables, the batch of requests that goes to the commit process this turn.
+Owns:   the clients by number, the watch tables, the batch of requests that goes to the commit
+        process this turn.
 Invariants:
-  1. WatchFirst: before anything newer than `position` is shown to a client, all events up to it have been queued.
-     Events and replies are merged by zxid: the event of a change precedes the reply of the request that made it.
+  1. WatchFirst: before anything newer than `position` is shown to a client, all events up to it
+     have been queued.
+     Events and replies are merged by zxid: the event of a change precedes the reply of the request
+     that made it.
   2. A view never outlives the call that opened it.
-  3. ReadYourReplica: every read opens a view of its own turn, so it sees all that any reply has told of.
-Design: the log is the bus. A worker with watches walks the log's effects from `position` to its view; one without
-        skips it. The commit process rings only workers that said they have watches.
+  3. ReadYourReplica: every read opens a view of its own turn, so it sees all that any reply has
+     told of.
+Design: the log is the bus. A worker with watches walks the log's effects from `position` to its
+        view; one without skips it. The commit process rings only workers that said they have
+        watches.
 Not here: a client's bytes (frontend/client.py), processes and sockets (frontend/process.py).
 """
 
@@ -67,7 +72,8 @@ class Worker:
         self._log = Limited(logging.getLogger("zkstore.worker"), logging.WARNING)
         self.stopping = False
 
-    # ---- life --------------------------------------------------------------------------------------
+    # ---- life
+    # --------------------------------------------------------------------------------------
 
     def start(self, channel: Channel) -> None:
         """Begin to talk to the commit process."""
@@ -103,7 +109,8 @@ class Worker:
             self._touched([client])
         self.submit(ipc.CLOSED, client, None)
 
-    # ---- to the commit process -----------------------------------------------------------------------
+    # ---- to the commit process
+    # -----------------------------------------------------------------------
 
     def submit(self, kind: int, client: Client, payload: object) -> None:
         """Add an item to this turn's message."""
@@ -149,7 +156,8 @@ class Worker:
         limit_ms = min(self.settings.sync_limit_ticks * self.settings.tick_time_ms, timeout_ms / 3)
         return (time.monotonic() - self._heartbeat) * 1000 < max(limit_ms, 1000)
 
-    # ---- views and watches -------------------------------------------------------------------------
+    # ---- views and watches
+    # -------------------------------------------------------------------------
 
     def view(self) -> View:
         """A view of the newest state, after everybody was told of what led to it."""
@@ -162,7 +170,8 @@ class Worker:
         return view
 
     def _walk(self, view: View, items: ipc.Message, at: int) -> int:
-        """Fire the watches up to the view; deliver the items (from `at`) that come before each change.
+        """Fire the watches up to the view; deliver the items (from `at`) that come before each
+        change.
 
         Returns where the items that are not delivered begin.
         """
@@ -202,12 +211,14 @@ class Worker:
                 client.send(frame)
 
     def _lost_track(self) -> None:
-        """The log no longer reaches back to where the watches stand: their clients must start anew."""
+        """The log no longer reaches back to where the watches stand: their clients must start
+        anew."""
         for client in list(self._clients.values()):
             if client.watched_paths:
                 client.fail("its watches fell behind the log")
 
-    # ---- from the commit process -------------------------------------------------------------------
+    # ---- from the commit process
+    # -------------------------------------------------------------------
 
     def on_message(self, message: ipc.Message) -> None:
         """Replies and news: events first, then the replies, in the order of their zxids."""
@@ -267,7 +278,8 @@ class Worker:
                 self.complain(client, payload)
             client.drop()
 
-    # ---- the end of a turn -------------------------------------------------------------------------
+    # ---- the end of a turn
+    # -------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send what the turn produced."""
@@ -286,19 +298,19 @@ class Worker:
         client.resume()
         self.flush()
 
-    # ---- counting and talking ------------------------------------------------------------------------
+    # ---- counting and talking
+    # ------------------------------------------------------------------------
 
     def served(self, latency_s: float) -> None:
         self.latency.add(latency_s * 1000)
 
     def complain(self, client: Client, why: str) -> None:
         """Log what a client did, a few times a minute at most."""
-        self._log(
-            "%s:%s session %#x: %s", client.address, client.port, client.session_id, why
-        )
+        self._log("%s:%s session %#x: %s", client.address, client.port, client.session_id, why)
 
     def four_letter(self, client: Client, word: str) -> None:
-        """Answer a four-letter word; what concerns the whole replica goes through the commit process."""
+        """Answer a four-letter word; what concerns the whole replica goes through the commit
+        process."""
         allowed = self.settings.fourletter_whitelist
         if "*" not in allowed and word not in allowed:
             client.send(fourletter.refused(word))

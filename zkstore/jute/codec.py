@@ -2,10 +2,12 @@
 
 Owns:   nothing; pure.
 Invariants:
-  1. Reading never looks past the frame: too few bytes raise RemoteProtocolError (the client is at fault).
-  2. A text is passed on as the UTF-8 bytes that came (a path is a key, a key is bytes); null is None.
-Shape:  int 4 bytes, long 8, boolean 1; ustring and buffer an int length (-1: null) and that many bytes;
-        vector an int count (-1: null) and its items; big-endian, no padding.
+  1. Reading never looks past the frame: too few bytes raise RemoteProtocolError (the client is at
+     fault).
+  2. A text is passed on as the UTF-8 bytes that came (a path is a key, a key is bytes); null is
+     None.
+Shape:  int 4 bytes, long 8, boolean 1; ustring and buffer an int length (-1: null) and that many
+        bytes; vector an int count (-1: null) and its items; big-endian, no padding.
 Source: zookeeper-jute BinaryInputArchive, BinaryOutputArchive.
 """
 
@@ -27,12 +29,16 @@ unpack_long = LONG.unpack_from
 NULL = b"\xff\xff\xff\xff"
 
 
+def _too_short(frame: bytes, offset: int) -> RemoteProtocolError:
+    return RemoteProtocolError(f"frame of {len(frame)} bytes ends in a value at {offset}")
+
+
 def read_int(frame: bytes, offset: int) -> tuple[int, int]:
     """Decode an int; returns the value and the offset of the first byte after it."""
     try:
         return unpack_int(frame, offset)[0], offset + 4
     except struct.error:
-        raise RemoteProtocolError(f"frame of {len(frame)} bytes ends in an int at {offset}") from None
+        raise _too_short(frame, offset) from None
 
 
 def read_long(frame: bytes, offset: int) -> tuple[int, int]:
@@ -40,13 +46,13 @@ def read_long(frame: bytes, offset: int) -> tuple[int, int]:
     try:
         return unpack_long(frame, offset)[0], offset + 8
     except struct.error:
-        raise RemoteProtocolError(f"frame of {len(frame)} bytes ends in a long at {offset}") from None
+        raise _too_short(frame, offset) from None
 
 
 def read_bool(frame: bytes, offset: int) -> tuple[bool, int]:
     """Decode a boolean; any non-zero byte is true, as in Java's DataInput."""
     if offset >= len(frame):
-        raise RemoteProtocolError(f"frame of {len(frame)} bytes ends before a boolean")
+        raise _too_short(frame, offset)
     return frame[offset] != 0, offset + 1
 
 
@@ -59,9 +65,7 @@ def read_buffer(frame: bytes, offset: int) -> tuple[bytes | None, int]:
     try:
         size = unpack_int(frame, offset)[0]
     except struct.error:
-        raise RemoteProtocolError(
-            f"frame of {len(frame)} bytes ends in a length at {offset}"
-        ) from None
+        raise _too_short(frame, offset) from None
     offset += 4
     if size == -1:
         return None, offset
@@ -72,7 +76,8 @@ def read_buffer(frame: bytes, offset: int) -> tuple[bytes | None, int]:
 
 
 def read_text(frame: bytes, offset: int) -> tuple[bytes, int]:
-    """Decode a ustring that may not be null (a path): null is read as empty, as good as any wrong path."""
+    """Decode a ustring that may not be null (a path): null is read as empty, as good as any wrong
+    path."""
     value, offset = read_buffer(frame, offset)
     return value if value is not None else b"", offset
 

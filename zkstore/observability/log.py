@@ -34,9 +34,7 @@ def configure(role: str, level: str = "INFO") -> None:
     """Sends this process's records to stderr; `role` names the process: "worker 2"."""
     assert level in _LEVELS, level
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _OneLine(f"%(asctime)s %(levelname)-7s [{role}] %(message)s")
-    )
+    handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)-7s [{role}] %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -169,4 +169,11 @@ def mntr(s: Snapshot) -> str:
     return "".join(f"zk_{name}\t{value}\n" for name, value in values.items())
 
 
-ANSWERS: Final = {"srvr": srvr, "stat": stat, "cons": cons, "conf": conf, "dump": dump, "mntr": mntr}
+ANSWERS: Final = {
+    "srvr": srvr,
+    "stat": stat,
+    "cons": cons,
+    "conf": conf,
+    "dump": dump,
+    "mntr": mntr,
+}

@@ -50,9 +50,11 @@ CREATES: Final = frozenset((CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL))
 
 # What goes through the commit process, in the order of its session.
 WRITES: Final = frozenset(
-    (CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL, DELETE, SET_DATA, SET_ACL)
-    + (MULTI, RECONFIG, SYNC, CLOSE_SESSION)
-)
+    (
+        CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL, DELETE, SET_DATA, SET_ACL,
+        MULTI, RECONFIG, SYNC, CLOSE_SESSION,
+    )
+)  # fmt: skip
 
 # Create flags. Source: CreateMode.
 PERSISTENT: Final = 0

@@ -98,7 +98,8 @@ def read_set_data(frame: bytes, offset: int) -> tuple[SetData, int]:
 
 
 def read_path_int(frame: bytes, offset: int) -> tuple[PathInt, int]:
-    """delete and check {path, version}; checkWatches, removeWatches {path, type}; addWatch {path, mode}."""
+    """delete and check {path, version}; checkWatches, removeWatches {path, type}; addWatch {path,
+    mode}."""
     path, offset = read_buffer(frame, offset)
     number, offset = read_int(frame, offset)
     return (path, number), offset

@@ -1,7 +1,8 @@
 """What workers and the commit process say to each other: the kinds of items and their payloads.
 
 Owns:   nothing; pure. How a message travels is frontend/link.py's and commit/links.py's.
-Shape:  a message is one flat list, msgpack behind a 4-byte length on a stream, the list itself in memory.
+Shape:  a message is one flat list, msgpack behind a 4-byte length on a stream, the list itself in
+        memory.
         To the commit process: kind, connection, payload, kind, connection, payload, …
         To a worker: applied zxid, then kind, connection, number, payload, …
         Connections are numbered by their worker; 0 is the worker itself.
@@ -19,7 +20,8 @@ CONNECT: Final = 2  # payload: the ConnectRequest frame
 IDENTITIES: Final = 3  # payload: [scheme, id, …], as they are from now on
 CLOSED: Final = 4  # the connection is gone; payload: None
 TOUCHES: Final = 5  # payload: [reported up to ms, session, heard ms, …]
-WATCHING: Final = 6  # payload: the zxid that the worker's watches stand at; None: it has none any more
+# payload: the zxid that the worker's watches stand at; None: it has none any more
+WATCHING: Final = 6
 ADMIN: Final = 7  # payload: a four-letter word that needs the whole replica
 GATHERED: Final = 8  # connection: ticket; payload: the worker's part
 

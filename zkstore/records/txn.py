@@ -1,9 +1,10 @@
 """Transactions as they are replicated, journaled and logged: Apache's own bytes.
 
-Owns:   nothing; pure. `Txn` is the decoded form that prep makes and apply takes; `encode`/`decode` its bytes.
+Owns:   nothing; pure. `Txn` is the decoded form that prep makes and apply takes; `encode`/`decode`
+        its bytes.
 Invariants:
-  1. decode(encode(txn)) == txn for every txn that prep can make, and the bytes are those an Apache leader would
-     propose (without the optional trailing digest).
+  1. decode(encode(txn)) == txn for every txn that prep can make, and the bytes are those an Apache
+     leader would propose (without the optional trailing digest).
 Shape:  TxnHeader {long session, int cxid, long zxid, long time, int type}, then the type's body.
         Bodies as tuples, in the order of their jute fields; an ACL stays an encoded vector:
           create, create2  (path, data, acl, ephemeral, parent_cversion)

@@ -1,10 +1,13 @@
-"""The embedded form: worker and commit process on one loop of one process, the messages passed in memory.
+"""The embedded form: worker and commit process on one loop of one process, the messages passed in
+memory.
 
 Owns:   the event loop's thread of `Server`, the listening socket it bound.
 Invariants:
-  1. The same code as the processes run, the same durability: only the channel between the two is another.
-Design: for tests and small set-ups it starts in a fraction of a second; on one core it is the faster form as
-        well. `Server` is the Python API; `serve` is what `zkstore serve --embedded` runs.
+  1. The same code as the processes run, the same durability: only the channel between the two is
+     another.
+Design: for tests and small set-ups it starts in a fraction of a second; on one core it is the
+        faster form as well. `Server` is the Python API; `serve` is what `zkstore serve --embedded`
+        runs.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class Replica:
         self._commit = CommitServer(settings, opened, aio)
         self._worker = Worker(settings, Providers.of(settings), Views(opened.replica.env), aio)
         ours, theirs = memory_pair(aio)
+        self._channel = ours
         port = self._commit.loop.attach(ours)
         ours.on_message = lambda message: self._commit.loop.on_message(port, message)
         theirs.on_message = self._worker.on_message
@@ -54,12 +58,22 @@ class Replica:
             self._servers.append(await aio.create_server(self._worker.client, sock=sock))
 
     async def stop(self) -> None:
-        """A clean stop: clients are cut, what they sent is answered, the last checkpoint is taken."""
+        """A clean stop: clients are cut, what they sent is answered, the last checkpoint is
+        taken."""
         for server in self._servers:
             server.close()
         self._worker.stop()
         await asyncio.sleep(0)
+        self._channel.close()
         self._commit.close()
+
+    def abandon(self) -> None:
+        """The end as a crash would make it: nothing is flushed, nothing is checkpointed."""
+        for server in self._servers:
+            server.close()
+        self._channel.close()
+        self._worker.stop()
+        self._commit.abandon()
 
 
 def serve(
@@ -130,6 +144,7 @@ class Server:
         self._aio: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._failure: BaseException | None = None
+        self._killed = False
         self.port = port
 
     @property
@@ -138,7 +153,8 @@ class Server:
         return f"{self._host}:{self.port}"
 
     def start(self) -> Server:
-        """Start and wait until clients are served. Raises: what opening the data directory raises."""
+        """Start and wait until clients are served. Raises: what opening the data directory
+        raises."""
         assert self._thread is None, "already started"
         started = threading.Event()
         self._thread = threading.Thread(
@@ -156,8 +172,8 @@ class Server:
         try:
             opened = open_writer(self.settings, self._disk)
             uvloop.run(self._main(opened, started))
-        except BaseException as e:
-            # Whatever it was belongs to whoever started or stops the server.
+        except BaseException as e:  # noqa: BLE001
+            # Whatever it was belongs to whoever starts or stops the server: raised there.
             self._failure = e
             started.set()
 
@@ -166,24 +182,45 @@ class Server:
         self._stop = asyncio.Event()
         sock = socket.create_server((self._host, self.settings.client_port), backlog=1024)
         self.port = sock.getsockname()[1]
+        self._aio.set_exception_handler(self._fatal)
         server = Replica(replace(self.settings, client_port=self.port), opened)
         await server.listen([sock])
         started.set()
         await self._stop.wait()
-        await server.stop()
+        if self._killed:
+            server.abandon()
+        else:
+            await server.stop()
+
+    def _fatal(self, aio: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error that is nobody's request: nothing is served from an unknown state."""
+        self._failure = context.get("exception") or RuntimeError(context["message"])
+        self._killed = True
+        assert self._stop is not None
+        self._stop.set()
+
+    def kill(self) -> None:
+        """The end as kill -9 would make it: the next start recovers from checkpoint and journal."""
+        self._killed = True
+        self.stop()
 
     def stop(self) -> None:
-        """A clean stop. The data stays, unless its directory was temporary."""
+        """A clean stop. The data stays, unless its directory was temporary.
+
+        Raises: what made the server fail, if it did.
+        """
         if self._thread is None:
             return
         if self._aio is not None and self._stop is not None:
             self._aio.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._thread = None
+        self._killed = False
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def __enter__(self) -> Server:
         return self.start()

@@ -76,9 +76,7 @@ def parse(line: Property) -> Server:
         client_port = None if port is None else values.integer(0, 65535)(port)
         client_host = values.host(match["client_host"]) if match["client_host"] else ""
     except ValueError as error:
-        raise ConfigError(
-            f"{line.where}: {line.key}={line.value}: expected {error}"
-        ) from error
+        raise ConfigError(f"{line.where}: {line.key}={line.value}: expected {error}") from error
     return Server(line.where, line.key, member_role, client_host, client_port)
 
 

@@ -1,12 +1,15 @@
-"""Which sessions live, who owns them, and when each must die. Time comes in as milliseconds, monotonic.
+"""Which sessions live, who owns them, and when each must die. Time comes in as milliseconds,
+monotonic.
 
 Owns:   the table of sessions of the server that leads; its durable twin is in the tree's file.
 Invariants:
-  1. EphemeralsDie: a session expires only after its timeout has passed since it was last heard, and only once the
-     place its connection hangs on has reported everything it heard up to then (`expired`'s `reported_ms`).
+  1. EphemeralsDie: a session expires only after its timeout has passed since it was last heard, and
+     only once the place its connection hangs on has reported everything it heard up to then
+     (`expired`'s `reported_ms`).
   2. A session that is closing is not closed twice; requests for it are refused.
-Design: expiry times are rounded up to the tick, so that sessions expire in buckets (reference H4). A touch only
-        writes the time down; the bucket is corrected when it falls due, so a busy session costs nothing.
+Design: expiry times are rounded up to the tick, so that sessions expire in buckets (reference H4).
+        A touch only writes the time down; the bucket is corrected when it falls due, so a busy
+        session costs nothing.
 Not here: createSession and closeSession txns (tree/prep.py), connections (commit/sessions.py).
 Source: SessionTrackerImpl, ExpiryQueue.
 """

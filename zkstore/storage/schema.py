@@ -2,7 +2,8 @@
 
 Owns:   the key layout; nothing else builds a key. Part of the on-disk format (format_version.py).
 Invariants:
-  1. The children of a node are one key range, in the order of their names, readable without their values.
+  1. The children of a node are one key range, in the order of their names, readable without their
+     values.
   2. The log's prefix is the greatest, so that its end is the table's end (LMDB appends there).
 Shape:  n + pk(parent) + \\0 + name   a node: tree/node.py's value
             pk(P) is P if it has at most 255 bytes ("" for the root), else \\1 + blake2b-160(P);
@@ -13,7 +14,8 @@ Shape:  n + pk(parent) + \\0 + name   a node: tree/node.py's value
         s + session (8) → timeout_ms  a session
         t + blake2b-128(path) → path  a container or TTL node
         z + zxid (8)                  a batch of the log, by its last zxid (storage/txnlog.py)
-Design: one unnamed table: a batch dirties a page less than with a table each, as measured for the prototype.
+Design: one unnamed table: a batch dirties a page less than with a table each, as measured for the
+        prototype.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@ Owns:   the layout of a log value. Keys are storage/schema.py's: the batch's las
 Invariants:
   1. The last log value is the state's label: its key is `applied`, its head the tree's totals.
   2. The last value is never trimmed; what is trimmed is always the front.
-Shape:  crc32 u32 over all that follows; head: first zxid, nodes, ephemerals, bytes, digest, next ACL id, next data
-        id, log bytes up to and with this batch (8 bytes each); msgpack: [txn, effects, txn, effects, …].
-        Effects are tree/apply.py's.
-Design: one value a batch instead of one a txn: 2 µs less for an operation at 16x64 (reference: prototype).
+Shape:  crc32 u32 over all that follows; head: first zxid, nodes, ephemerals, bytes, digest, next
+        ACL id, next data id, log bytes up to and with this batch (8 bytes each); msgpack: [txn,
+        effects, txn, effects, …]. Effects are tree/apply.py's.
+Design: one value a batch instead of one a txn: 2 µs less for an operation at 16x64 (reference:
+        prototype).
         The head makes the aggregates free: no page is written for them.
 """
 

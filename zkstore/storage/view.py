@@ -2,7 +2,8 @@
 
 Owns:   one LMDB read transaction, for the length of one turn; the process's cache of decoded ACLs.
 Invariants:
-  1. A view ends in the turn that began it: one that is kept pins every page that is freed meanwhile.
+  1. A view ends in the turn that began it: one that is kept pins every page that is freed
+     meanwhile.
   2. Tree and log are of the same zxid, `applied`.
 Design: methods hand out the stored bytes; decoding is tree/node.py's.
 """
@@ -15,13 +16,12 @@ from typing import Any, Final
 import lmdb
 
 from zkstore.errors import CorruptionError
-from zkstore.storage import schema, txnlog
+from zkstore.storage import scan, schema, txnlog
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
 from zkstore.tree.acl import Acl
 
 _ACL_CACHE_MAX: Final = 10_000
-_LOG_FIRST: Final = schema.log_key(0)
 _OPEN_ID: Final = -1
 
 
@@ -42,9 +42,7 @@ class Views:
         lmdb_id = lmdb_txn.id()
         known, applied = self._labelled
         if known != lmdb_id:
-            with lmdb_txn.cursor() as cursor:
-                cursor.last()
-                applied = schema.zxid_of(cursor.key())
+            applied = schema.zxid_of(scan.last(lmdb_txn)[0])
             self._labelled = (lmdb_id, applied)
         return applied
 
@@ -52,7 +50,7 @@ class Views:
         """The ACL of this id; ids are never reused, so what was read once stays true."""
         acl = self._acls.get(acl_id)
         if acl is None:
-            encoded = lmdb_txn.get(schema.acl_key(acl_id))
+            encoded = scan.getter(lmdb_txn)(schema.acl_key(acl_id))
             if encoded is None:
                 raise CorruptionError(f"ACL {acl_id} is not in the table")
             acl = acls.decode(encoded)
@@ -70,7 +68,7 @@ class View:
     def __init__(self, views: Views, lmdb_txn: lmdb.Transaction) -> None:
         self._views = views
         self._txn = lmdb_txn
-        self._get = lmdb_txn.get
+        self._get = scan.getter(lmdb_txn)
 
     def __enter__(self) -> View:
         return self
@@ -104,22 +102,21 @@ class View:
         return self._views.acl(self._txn, acl_id)
 
     def children(self, path: bytes) -> list[bytes]:
-        """The names of a node's children, in order; no value is read but that of a very long name."""
+        """The names of a node's children, in order; no value is read but that of a very long
+        name."""
         prefix = schema.children_prefix(path)
         skip = len(prefix)
         names = []
         hashed = False
-        with self._txn.cursor() as cursor:
-            cursor.set_range(prefix)
-            for key in cursor.iternext(keys=True, values=False):
-                if not key.startswith(prefix):
-                    break
-                name = key[skip:]
-                if name.startswith(schema.HASHED):
-                    hashed = True
-                    name = nodes.long_name_of(cursor.value())
-                if name:  # the root's own key is the empty name below itself
-                    names.append(name)
+        for key in scan.keys(self._txn, prefix):
+            name = key[skip:]
+            if name.startswith(schema.HASHED):
+                hashed = True
+                value = self._get(key)
+                assert value is not None
+                name = nodes.long_name_of(value)
+            if name:  # the root's own key is the empty name below itself
+                names.append(name)
         if hashed:
             names.sort()
         return names
@@ -147,56 +144,35 @@ class View:
         return self._values(schema.SWEEP)
 
     def _values(self, prefix: bytes) -> list[bytes]:
-        values = []
-        with self._txn.cursor() as cursor:
-            cursor.set_range(prefix)
-            for key, value in cursor.iternext():
-                if not key.startswith(prefix):
-                    break
-                values.append(value)
-        return values
+        return [value for _, value in scan.items(self._txn, prefix)]
 
     def sessions(self) -> list[tuple[int, int]]:
         """All (session id, timeout_ms)."""
-        found = []
-        with self._txn.cursor() as cursor:
-            cursor.set_range(schema.SESSION)
-            for key, value in cursor.iternext():
-                if not key.startswith(schema.SESSION):
-                    break
-                found.append((schema.session_of(key), int.from_bytes(value, "big", signed=True)))
-        return found
+        return [
+            (schema.session_of(key), int.from_bytes(value, "big", signed=True))
+            for key, value in scan.items(self._txn, schema.SESSION)
+        ]
 
     def ephemerals_by_session(self) -> dict[int, list[bytes]]:
         """Every session that owns ephemerals, and their paths."""
         owned: dict[int, list[bytes]] = {}
-        with self._txn.cursor() as cursor:
-            cursor.set_range(schema.EPHEMERAL)
-            for key, value in cursor.iternext():
-                if not key.startswith(schema.EPHEMERAL):
-                    break
-                owned.setdefault(schema.session_of(key), []).append(value)
+        for key, path in scan.items(self._txn, schema.EPHEMERAL):
+            owned.setdefault(schema.session_of(key), []).append(path)
         return owned
 
     def label(self) -> txnlog.Label:
         """What the state says of itself: `applied` and the totals."""
-        with self._txn.cursor() as cursor:
-            cursor.last()
-            return txnlog.label_of(schema.zxid_of(cursor.key()), cursor.value())
+        key, value = scan.last(self._txn)
+        return txnlog.label_of(schema.zxid_of(key), value)
 
     def log(self, after: int) -> Iterator[tuple[int, list[Any]]]:
         """(zxid, effects) of every txn behind `after`, in order; see `log_covers`."""
-        with self._txn.cursor() as cursor:
-            if not cursor.set_range(schema.log_key(after + 1)):
-                return
-            for key, value in cursor.iternext():
-                for encoded, effects in txnlog.entries(schema.zxid_of(key), value):
-                    zxid = txnlog.txn_zxid(encoded)
-                    if zxid > after:
-                        yield zxid, effects
+        for key, value in scan.items(self._txn, schema.LOG, since=schema.log_key(after + 1)):
+            for encoded, effects in txnlog.entries(schema.zxid_of(key), value):
+                zxid = txnlog.txn_zxid(encoded)
+                if zxid > after:
+                    yield zxid, effects
 
     def log_covers(self, after: int) -> bool:
         """Whether the log still has every txn behind `after`."""
-        with self._txn.cursor() as cursor:
-            cursor.set_range(_LOG_FIRST)
-            return txnlog.first_zxid_of(cursor.value()) <= after + 1
+        return txnlog.first_zxid_of(scan.first(self._txn, schema.LOG)[1]) <= after + 1

@@ -1,12 +1,15 @@
 """The one writer of a replica: journal first, then tree and log in one LMDB transaction.
 
-Owns:   the LMDB write transactions, the totals, the trimming of the log, and when a checkpoint is due.
+Owns:   the LMDB write transactions, the totals, the trimming of the log, and when a checkpoint is
+        due.
 Invariants:
   1. Durable: `perform` returns only when what a Ready appends is in the journal, flushed.
-  2. One LMDB transaction holds all of a batch: log, tree, sessions, aggregates. Only committed txns are in it.
+  2. One LMDB transaction holds all of a batch: log, tree, sessions, aggregates. Only committed txns
+     are in it.
   3. A batch that LMDB could not commit is kept and tried again before any other: never skipped.
-Design: LMDB commits are not flushed; the journal is what survives, the checkpoint is what LMDB is restarted from
-        (storage/checkpoint.py). Journal payload: msgpack [[txn, …], last_committed, [accepted, current] or nil].
+Design: LMDB commits are not flushed; the journal is what survives, the checkpoint is what LMDB is
+        restarted from (storage/checkpoint.py). Journal payload: msgpack [[txn, …], last_committed,
+        [accepted, current] or nil].
 Not here: what a txn does to the tree (tree/apply.py).
 """
 
@@ -26,7 +29,7 @@ from zkstore.observability.log import Limited
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
-from zkstore.storage import schema, txnlog
+from zkstore.storage import scan, schema, txnlog
 from zkstore.storage.env import Replica
 from zkstore.storage.journal import JournalPosition
 from zkstore.storage.view import Views
@@ -55,7 +58,7 @@ class _Source:
 
     def __init__(self, lmdb_txn: lmdb.Transaction, acl_ids: dict[bytes, int]) -> None:
         self._txn = lmdb_txn
-        self._get = lmdb_txn.get
+        self._get = scan.getter(lmdb_txn)
         self._acl_ids = acl_ids
 
     def node(self, path: bytes) -> bytes | None:
@@ -63,14 +66,7 @@ class _Source:
 
     def ephemerals(self, session_id: int) -> list[bytes]:
         prefix = schema.ephemerals_prefix(session_id)
-        found = []
-        with self._txn.cursor() as cursor:
-            cursor.set_range(prefix)
-            for key, path in cursor.iternext():
-                if not key.startswith(prefix):
-                    break
-                found.append(path)
-        return found
+        return [path for _, path in scan.items(self._txn, prefix)]
 
     def find_acl(self, encoded: bytes) -> int | None:
         known = self._acl_ids.get(encoded)
@@ -97,7 +93,8 @@ class Writer:
         self._acl_ids: dict[bytes, int] = {acls.OPEN_ENCODED: -1}
         self._decoded: dict[int, Txn] = {}  # zxid → txn that prep made here
         self._unapplied: list[Proposal] = []  # committed, but LMDB refused them so far
-        self._unfinished: deque[tuple[int, JournalPosition]] = deque()  # (last zxid, record's start)
+        # (last zxid, record's start)
+        self._unfinished: deque[tuple[int, JournalPosition]] = deque()
         self.stalled = False  # committed txns wait for LMDB to have room
         self._complain = Limited(logging.getLogger("zkstore.storage"), logging.ERROR)
         self.trimming = False  # the log is past its retention; see `review`
@@ -122,9 +119,7 @@ class Writer:
             ):  # fmt: skip
                 value = nodes.create(path, b"", zxid=0, time_ms=0, owner=0, acl_id=acl_id)
                 if children:
-                    value = nodes.with_children(
-                        value, path, cversion=0, children=children, pzxid=0
-                    )
+                    value = nodes.with_children(value, path, cversion=0, children=children, pzxid=0)
                 lmdb_txn.put(schema.node_key(path), value)
                 totals.nodes += 1
                 totals.bytes += len(path)
@@ -136,7 +131,8 @@ class Writer:
     def recover(self) -> int:
         """Apply what the journal holds beyond `applied`; returns how many txns that were.
 
-        A server alone counts its whole journal as history: what was flushed may have been acknowledged.
+        A server alone counts its whole journal as history: what was flushed may have been
+        acknowledged.
         """
         pending: dict[int, Proposal] = {}
         for payload in self._replica.replay:
@@ -156,7 +152,8 @@ class Writer:
         self._journal.recycle(self._journal.end)
         return len(ordered)
 
-    # ---- the core's work ---------------------------------------------------------------------------
+    # ---- the core's work
+    # ---------------------------------------------------------------------------
 
     def remember(self, txn: Txn) -> None:
         """Keep a txn that was made here, so that applying it need not decode it again."""
@@ -175,9 +172,7 @@ class Writer:
                 StorageFailed: stop.
         """
         if ready.must_sync:
-            payload = msgpack.packb(
-                [[p.txn for p in ready.append], self.applied, ready.hard_state]
-            )
+            payload = msgpack.packb([[p.txn for p in ready.append], self.applied, ready.hard_state])
             position = self._journal.append(payload)
             if ready.append:
                 self._unfinished.append((ready.append[-1].zxid, position))
@@ -233,48 +228,37 @@ class Writer:
         self.changed_bytes += _PAGE * (len(batch.nodes) + _OVERHEAD_PAGES) + len(value)
         return applied
 
-    # ---- the log's front ---------------------------------------------------------------------------
+    # ---- the log's front
+    # ---------------------------------------------------------------------------
 
     def _front_bytes(self) -> int:
         """Log bytes in front of the oldest batch that is kept."""
-        with self._env.begin() as lmdb_txn, lmdb_txn.cursor() as cursor:
-            cursor.set_range(schema.LOG)
-            value = cursor.value()
-            return txnlog.log_bytes_of(value) - len(value)
+        with self._env.begin() as lmdb_txn:
+            _, value = scan.first(lmdb_txn, schema.LOG)
+        return txnlog.log_bytes_of(value) - len(value)
 
     def review(self, now_ms: int) -> None:
         """Decide whether the log has outgrown its retention. Call it every second or so."""
         if self._log_bytes - self._trimmed_bytes > self._retention_bytes:
             self.trimming = True
             return
-        with self._env.begin() as lmdb_txn, lmdb_txn.cursor() as cursor:
-            cursor.set_range(schema.LOG)
-            oldest_ms = self._oldest_ms(cursor)
-            self.trimming = oldest_ms is not None and oldest_ms < now_ms - self._retention_ms
-
-    @staticmethod
-    def _oldest_ms(cursor: lmdb.Cursor) -> int | None:
-        """The wall-clock time of the oldest batch; the planted tree's own batch is empty."""
-        for key, value in cursor.iternext():
-            for encoded, _ in txnlog.entries(schema.zxid_of(key), value):
-                return txns.decode(encoded).time_ms
-        return None
+        with self._env.begin() as lmdb_txn:
+            oldest_ms = _oldest_ms(lmdb_txn)
+        self.trimming = oldest_ms is not None and oldest_ms < now_ms - self._retention_ms
 
     def _trim(self, lmdb_txn: lmdb.Transaction) -> None:
         """Drop the oldest batches, at most twice as many as came; the newest always stays."""
-        with lmdb_txn.cursor() as cursor:
-            for _ in range(LOG_TRIM_BATCHES_MAX):
-                cursor.set_range(schema.LOG)
-                key, value = cursor.item()
-                if schema.zxid_of(key) >= self.applied:
-                    return
-                for _, effects in txnlog.entries(schema.zxid_of(key), value):
-                    _drop_old_data(lmdb_txn, effects)
-                cursor.set_key(key)
-                cursor.delete()
-                self._trimmed_bytes = txnlog.log_bytes_of(value)
+        for _ in range(LOG_TRIM_BATCHES_MAX):
+            key, value = scan.first(lmdb_txn, schema.LOG)
+            if schema.zxid_of(key) >= self.applied:
+                return
+            for _, effects in txnlog.entries(schema.zxid_of(key), value):
+                _drop_old_data(lmdb_txn, effects)
+            lmdb_txn.delete(key)
+            self._trimmed_bytes = txnlog.log_bytes_of(value)
 
-    # ---- checkpoints -------------------------------------------------------------------------------
+    # ---- checkpoints
+    # -------------------------------------------------------------------------------
 
     def _mark(self) -> dict[str, Any]:
         """What a checkpoint says of this state."""
@@ -315,6 +299,14 @@ class Writer:
 def wall_ms() -> int:
     """The wall clock, for the times in txns and nowhere else."""
     return time.time_ns() // 1_000_000
+
+
+def _oldest_ms(lmdb_txn: lmdb.Transaction) -> int | None:
+    """The wall-clock time of the log's oldest txn; the batch of the planted tree has none."""
+    for key, value in scan.items(lmdb_txn, schema.LOG):
+        for encoded, _ in txnlog.entries(schema.zxid_of(key), value):
+            return txns.decode(encoded).time_ms
+    return None
 
 
 def _put_acl(lmdb_txn: lmdb.Transaction, encoded: bytes, acl_id: int) -> None:

@@ -1,6 +1,7 @@
 """Access control lists: decoding, what may be set, and who may do what.
 
-Owns:   nothing; pure. An ACL is a tuple of (perms, scheme, id), texts as bytes; stored as the wire's vector.
+Owns:   nothing; pure. An ACL is a tuple of (perms, scheme, id), texts as bytes; stored as the
+        wire's vector.
 Invariants:
   1. `allows` never raises: an entry that no provider understands grants nothing.
 Source: ZooKeeperServer.checkACL, PrepRequestProcessor.fixupACL.
@@ -24,7 +25,9 @@ READ_ALL: Final[Acl] = ((1, b"world", b"anyone"),)
 _SUPER: Final = b"super"
 
 
-def read(frame: bytes, offset: int) -> tuple[list[tuple[int, bytes | None, bytes | None]] | None, int]:
+def read(
+    frame: bytes, offset: int
+) -> tuple[list[tuple[int, bytes | None, bytes | None]] | None, int]:
     """Decode a vector<ACL> as it came: nulls and all, for `fix_up` to judge."""
     count, offset = read_int(frame, offset)
     if count < 0:
@@ -51,7 +54,9 @@ def decode(encoded: bytes) -> Acl:
     """An ACL that was stored: no nulls in it."""
     entries, end = read(encoded, 0)
     assert end == len(encoded), (end, len(encoded))
-    return tuple((perms, scheme or b"", identity or b"") for perms, scheme, identity in entries or [])
+    return tuple(
+        (perms, scheme or b"", identity or b"") for perms, scheme, identity in entries or []
+    )
 
 
 OPEN_ENCODED: Final = encode(OPEN)
@@ -84,7 +89,8 @@ def fix_up(
 ) -> Acl:
     """What is stored of an ACL that a client asks for: `auth` expanded, duplicates removed.
 
-    Raises: ZooKeeperError(INVALID_ACL) for an empty list, a null, an unknown scheme or an id it refuses.
+    Raises: ZooKeeperError(INVALID_ACL) for an empty list, a null, an unknown scheme or an id it
+            refuses.
     """
     fixed: dict[Entry, None] = {}
     for perms, scheme, expression in dict.fromkeys(entries or ()):
@@ -115,7 +121,8 @@ def _vouches(providers: Providers, identity: Identity) -> bool:
 
 
 def shown(acl: Acl, identities: Iterable[Identity], providers: Providers) -> Acl:
-    """What getACL shows: digest hashes are masked for those without ADMIN. Source: CVE-2019-0201."""
+    """What getACL shows: digest hashes are masked for those without ADMIN. Source:
+    CVE-2019-0201."""
     if allows(acl, ADMIN, identities, providers):
         return acl
     return tuple(

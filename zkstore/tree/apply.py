@@ -1,15 +1,16 @@
-"""Applying committed transactions to the tree: the one function that leader, follower and recovery share.
+"""Applying committed transactions to the tree: the one function that leader, follower and recovery
+share.
 
 Owns:   the changes of one batch, in memory, until storage writes them in one LMDB transaction.
 Invariants:
   1. Deterministic: the same txns over the same tree give the same values, whoever applies them.
   2. A txn that does not fit the tree changes nothing and gives its error: nothing is half applied.
   3. Each change leaves one effect: what watchers are told, and what was there before.
-Shape:  an effect is six values in a row: event type (0: none), path, ACL id of the node, ACL id of the parent,
-        the node's value before (None: it was not there), the parent's value before (None: unchanged).
-        A result is (error code, reply body).
-Design: values are immutable bytes (tree/node.py), so "before" is free; a node changed often in one batch is
-        written once. Source: DataTree.processTxn.
+Shape:  an effect is six values in a row: event type (0: none), path, ACL id of the node, ACL id of
+        the parent, the node's value before (None: it was not there), the parent's value before
+        (None: unchanged). A result is (error code, reply body).
+Design: values are immutable bytes (tree/node.py), so "before" is free; a node changed often in one
+        batch is written once. Source: DataTree.processTxn.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Batch:
     def apply(self, txn: Txn) -> tuple[Result, Effects]:
         """Apply one txn; returns what its client is told and the effects."""
         zxid, session_id, _, time_ms, kind, body = txn
-        self.effects = effects = []
+        effects: Effects = []
+        self.effects = effects
         return self._apply(zxid, session_id, time_ms, kind, body), effects
 
     def _apply(self, zxid: int, session_id: int, time_ms: int, kind: int, body: Body) -> Result:
@@ -183,9 +185,7 @@ class Batch:
     def _set_parent(
         self, path: bytes, parent: bytes, cversion: int, children: int, pzxid: int
     ) -> None:
-        new = nodes.with_children(
-            parent, path, cversion=cversion, children=children, pzxid=pzxid
-        )
+        new = nodes.with_children(parent, path, cversion=cversion, children=children, pzxid=pzxid)
         self.totals.digest += nodes.digest_of(new) - nodes.digest_of(parent)
         self.nodes[path] = new
 

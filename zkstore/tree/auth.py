@@ -1,12 +1,15 @@
 """Authentication providers: how a connection proves who it is, and which ids an ACL entry matches.
 
-Owns:   the table of providers of one process. Pure: remote addresses and auth data come in as arguments.
+Owns:   the table of providers of one process. Pure: remote addresses and auth data come in as
+        arguments.
 Invariants:
   1. An identity is (scheme, id), both bytes; scheme b"super" passes every check.
   2. A provider never raises on a client's data but AuthFailed.
-Design: a provider is a small class; `Providers.load` finds further ones by "module:Class", so that a site's
-        own scheme is a Python class of four methods. The scheme name comes from the class, as in Apache.
-Source: IPAuthenticationProvider, DigestAuthenticationProvider, EnsembleAuthenticationProvider, ProviderRegistry.
+Design: a provider is a small class; `Providers.load` finds further ones by "module:Class", so that
+        a site's own scheme is a Python class of four methods. The scheme name comes from the class,
+        as in Apache.
+Source: IPAuthenticationProvider, DigestAuthenticationProvider, EnsembleAuthenticationProvider,
+        ProviderRegistry.
 """
 
 from __future__ import annotations
@@ -113,7 +116,8 @@ class DigestProvider:
 
 
 class EnsembleProvider:
-    """Scheme `ensemble`: the client names the ensemble it means; a wrong name closes the connection."""
+    """Scheme `ensemble`: the client names the ensemble it means; a wrong name closes the
+    connection."""
 
     scheme = b"ensemble"
     is_authenticated = False

@@ -3,8 +3,9 @@
 Owns:   the layout of a node's value; nothing else knows it. Pure.
 Invariants:
   1. `value[STAT]` is what a client gets, byte for byte: a read copies and builds no object.
-  2. `digest` is the node's part of Apache's tree digest, 0 below /zookeeper/; `crc` is crc32(path, data), so a
-     change that leaves the data alone costs one more crc32 over 60 bytes, whatever the size of the data.
+  2. `digest` is the node's part of Apache's tree digest, 0 below /zookeeper/; `crc` is crc32(path,
+     data), so a change that leaves the data alone costs one more crc32 over 60 bytes, whatever the
+     size of the data.
   3. shown cversion == 2 * stored cversion - children: creates + deletes. Source: DataNode.copyStat.
 Shape:  HEAD digest u32, flags u8, crc u32, stored cversion i32, owner i64, ACL id i64;
         STAT the 68 bytes of the wire; then, if LONG_NAME, the name (u32 length + bytes);
@@ -174,9 +175,7 @@ def with_acl(value: bytes, path: bytes, *, acl_id: int, aversion: int) -> bytes:
     return _encode(path, (*f[1:5], acl_id, *f[6:12], aversion, *f[13:]), value[BODY:])
 
 
-def with_children(
-    value: bytes, path: bytes, *, cversion: int, children: int, pzxid: int
-) -> bytes:
+def with_children(value: bytes, path: bytes, *, cversion: int, children: int, pzxid: int) -> bytes:
     """The value after a child came or went."""
     f = unpack(value)
     fields = (f[1], f[2], cversion, *f[4:15], children, pzxid)

@@ -1,13 +1,13 @@
 """Validation: a request in, a txn (or an error txn) out. Only a leader does this.
 
-Owns:   the changes in flight: proposed, not applied yet. Checks run against tree plus changes in flight, so a
-        create and a create of its child can be in one batch.
+Owns:   the changes in flight: proposed, not applied yet. Checks run against tree plus changes in
+        flight, so a create and a create of its child can be in one batch.
 Invariants:
   1. The first failing check wins, in the order of reference section F (see each `_prep_*`).
   2. A failed multi leaves no change in flight behind: sequence numbers are not burnt.
   3. Each txn made here applies without an error (tree/apply.py asserts it for multi).
-Design: a change in flight is one small tuple a path, dropped when its txn has been applied; the tree itself is
-        only ever read here.
+Design: a change in flight is one small tuple a path, dropped when its txn has been applied; the
+        tree itself is only ever read here.
 Not here: sessions and their owners (commit/), quorum (zab/).
 Source: PrepRequestProcessor.pRequest2Txn.
 """
@@ -218,7 +218,8 @@ class Prep:
             return kind, self._prep_delete(zxid, request, identities)
         return kind, self._prep_check(request, identities)
 
-    # ---- one operation each, its checks in the order of reference section F ------------------------
+    # ---- one operation each, its checks in the order of reference section F
+    # ------------------------
 
     def _prep_set_data(
         self,
@@ -283,7 +284,8 @@ class Prep:
         return kind, body
 
     def _check_flags(self, kind: int, request: requests.Create) -> None:
-        """Flags and TTL. Source: PrepRequestProcessor.validateCreateRequest, EphemeralType.validateTTL."""
+        """Flags and TTL. Source: PrepRequestProcessor.validateCreateRequest,
+        EphemeralType.validateTTL."""
         flags, ttl_ms = request.flags, request.ttl_ms
         if not 0 <= flags <= 6:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
@@ -346,7 +348,8 @@ class Prep:
         self._require(node.acl, op.READ, identities)
         return path, _next_version(node.version, version)
 
-    # ---- the server's own requests -----------------------------------------------------------------
+    # ---- the server's own requests
+    # -----------------------------------------------------------------
 
     def create_session(self, zxid: int, session_id: int, timeout_ms: int) -> Txn:
         return Txn(zxid, session_id, 0, self._now_ms(), op.CREATE_SESSION, (timeout_ms,))
@@ -403,4 +406,3 @@ def _next_version(current: int, expected: int) -> int:
     if expected != _VERSION_ANY and expected != current:
         raise ZooKeeperError(Code.BAD_VERSION)
     return paths.wrap_int(current + 1)
-

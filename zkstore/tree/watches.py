@@ -1,13 +1,14 @@
 """Who watches what: the two tables of one worker, and who is told of a change.
 
-Owns:   the data and the child watches of this worker's connections. Pure: a connection is any object with a set
-        `watched_paths`.
+Owns:   the data and the child watches of this worker's connections. Pure: a connection is any
+        object with a set `watched_paths`.
 Invariants:
-  1. A connection in a table under a path has that path in its `watched_paths`, so that its end can clear it.
+  1. A connection in a table under a path has that path in its `watched_paths`, so that its end can
+     clear it.
   2. One trigger tells a connection once, whatever modes it has on matching paths (reference D12).
   3. A one-shot watch is gone once it has fired, even if its connection may not read the node (D13).
-Design: modes are bits, as one connection may hold several on one path (D3). Ancestors are walked only
-        while somebody holds a recursive watch (D10). Source: WatchManager, WatchMode.
+Design: modes are bits, as one connection may hold several on one path (D3). Ancestors are walked
+        only while somebody holds a recursive watch (D10). Source: WatchManager, WatchMode.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ANY: Final = STANDARD | PERSISTENT | RECURSIVE
 
 # addWatch's modes (reference B29).
 ADD_MODES: Final = {0: PERSISTENT, 1: RECURSIVE}
-# removeWatches' and checkWatches' types → (modes in the data table, modes in the child table) (D17).
+# removeWatches' and checkWatches' types → (modes in the data table, modes in the child table)
+# (D17).
 KINDS: Final = {
     1: (0, STANDARD),
     2: (STANDARD, 0),
@@ -41,7 +43,8 @@ class Watcher(Protocol):
     watched_paths: set[bytes]
 
 
-# A change of one node, as watchers are told of it: event type, path, ACL id to check READ against, watchers.
+# A change of one node, as watchers are told of it: event type, path, ACL id to check READ against,
+# watchers.
 Event = tuple[int, bytes, int, list[Watcher]]
 Table = dict[bytes, dict[Watcher, int]]
 
@@ -57,7 +60,8 @@ class Watches:
     def __bool__(self) -> bool:
         return bool(self._data) or bool(self._child)
 
-    # ---- registering ---------------------------------------------------------------------------------
+    # ---- registering
+    # ---------------------------------------------------------------------------------
 
     def add_data(self, watcher: Watcher, path: bytes, mode: int = STANDARD) -> None:
         """exists and getData."""
@@ -81,7 +85,8 @@ class Watches:
         watchers[watcher] = before | mode
         watcher.watched_paths.add(path)
 
-    # ---- removing ------------------------------------------------------------------------------------
+    # ---- removing
+    # ------------------------------------------------------------------------------------
 
     def has(self, watcher: Watcher, path: bytes, kind: int) -> bool:
         """checkWatches: whether the connection holds such a watch."""
@@ -121,7 +126,8 @@ class Watches:
         for path in list(watcher.watched_paths):
             self.remove(watcher, path, 3)
 
-    # ---- firing --------------------------------------------------------------------------------------
+    # ---- firing
+    # --------------------------------------------------------------------------------------
 
     def created(self, path: bytes, acl_id: int, parent_acl_id: int) -> Iterator[Event]:
         """D7: the node's data watches, then its parent's child watches."""
@@ -176,7 +182,8 @@ class Watches:
                 self._drop(table, watcher, path, STANDARD)
         return told
 
-    # ---- counting ------------------------------------------------------------------------------------
+    # ---- counting
+    # ------------------------------------------------------------------------------------
 
     def counts(self) -> tuple[int, int]:
         """(watches in both tables, paths with a data watch)."""

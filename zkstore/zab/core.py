@@ -5,8 +5,9 @@ Invariants:
   1. last_committed <= last_logged <= last_proposed, always.
   2. A proposal is committed only when a quorum has it in its journal, and only after all before it.
   3. `advance(ready)` is how a server counts its own acknowledgement: "done is durable".
-Design: one single-threaded object; input by calls, output as one `Ready` at a time (zab/ready.py). A standalone
-        server is the ensemble of one: its own vote is the quorum, nothing else differs.
+Design: one single-threaded object; input by calls, output as one `Ready` at a time (zab/ready.py).
+        A standalone server is the ensemble of one: its own vote is the quorum, nothing else
+        differs.
 Source: Leader.propose, Leader.processAck, Leader.tryToCommit; design after etcd's raft.
 """
 
@@ -23,7 +24,8 @@ Quorum = Callable[[frozenset[int]], bool]
 
 
 class Core:
-    """A leader's proposals. `voters` decides what a quorum is: a predicate over sets of server ids."""
+    """A leader's proposals. `voters` decides what a quorum is: a predicate over sets of server
+    ids."""
 
     def __init__(
         self, *, sid: int, quorum: Quorum, last_logged: int, last_committed: int, hard: HardState
@@ -97,9 +99,11 @@ class Core:
         self.last_committed = upto
 
     def withdraw(self, refused: Ready) -> list[Proposal]:
-        """The journal had no room: nothing of this Ready's `append` was written; take the proposals back.
+        """The journal had no room: nothing of this Ready's `append` was written; take the proposals
+        back.
 
-        Only legal while no other server has seen them: for an ensemble of one, or before they were sent.
+        Only legal while no other server has seen them: for an ensemble of one, or before they were
+        sent.
         """
         assert refused is self._busy and not refused.committed
         self._busy = None

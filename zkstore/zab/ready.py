@@ -1,7 +1,8 @@
 """What the ZAB core wants done: the contract between the core and whoever drives it.
 
 Invariants (the driver's duties):
-  1. `append` and `hard_state` are in the journal, flushed, before `advance` is called with this Ready.
+  1. `append` and `hard_state` are in the journal, flushed, before `advance` is called with this
+     Ready.
   2. `committed` is applied only after that, in order.
 """
 
