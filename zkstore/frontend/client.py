@@ -169,7 +169,7 @@ class Client(asyncio.Protocol):
             self.worker.received += 1
             self.worker.four_letter(self, word)
             return len(data)
-        size = unpack_int(data)[0]
+        size: int = unpack_int(data)[0]
         if not 0 <= size <= CONNECT_FRAME_BYTES_MAX:
             self.fail(f"length {size} where a connect request was expected")
             return len(data)
