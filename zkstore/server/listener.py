@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import socket
 import tempfile
@@ -82,7 +81,7 @@ class CommitSocket:
 
     def __init__(self, data_dir: Path) -> None:
         self._temporary: str | None = None
-        name = f"commit.{secrets.token_hex(4)}.sock"
+        name = f"commit.{os.urandom(4).hex()}.sock"
         try:
             self.path = _private_directory(data_dir) / name
             if len(os.fsencode(self.path)) >= _UNIX_PATH_BYTES_MAX:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import NamedTuple
 
 from zkstore.settings import Settings
@@ -18,10 +17,10 @@ class Ready(NamedTuple):
     seconds: float  # from the start of recovery to its end
 
 
-def ready_line(settings: Settings, listening: socket.socket, found: Ready) -> str:
+def ready_line(settings: Settings, found: Ready) -> str:
     """The one line that tells a person, and a script that waits for it, where the server is."""
     host = settings.client_port_address or "0.0.0.0"
-    port = listening.getsockname()[1]
+    port = settings.client_port
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if settings.embedded:
         processes = "embedded"

@@ -88,18 +88,24 @@ def _serve(settings: Settings) -> int:
     settings = dataclasses.replace(settings, workers=settings.workers or cores_available())
     _raise_file_limit()
     with listener.bind_client_port(settings) as listening:
-
-        def ready(found: Ready) -> None:
-            sys.stdout.write(ready_line(settings, listening, found) + "\n")
-            sys.stdout.flush()
-
+        settings = dataclasses.replace(settings, client_port=listening.getsockname()[1])
         if settings.embedded:
             # The supervisor's process does without storage and event loop; only this form has them.
             from zkstore.server import embedded
 
-            embedded.serve(settings, [listening], ready)
+            log.configure("server")
+            embedded.serve(settings, [listening], lambda found: _say_ready(settings, found))
             return 0
-        return Supervisor(settings, listening, ready).run()
+        return Supervisor(settings, listening, lambda found: _say_ready(settings, found)).run()
+
+
+def _say_ready(settings: Settings, found: Ready) -> None:
+    try:
+        sys.stdout.write(ready_line(settings, found) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Nobody reads it any more; that is no reason to stop serving.
+        _log.warning("cannot write to standard output: %s", error.strerror)
 
 
 def _raise_file_limit() -> None:

@@ -5,6 +5,7 @@ Prints the ready line as `zkstore serve` does; LIMITS in the environment is a JS
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -25,9 +26,10 @@ def main() -> int:
         workers=int(sys.argv[2]),
     )
     listening = bind_client_port(settings)
+    settings = dataclasses.replace(settings, client_port=listening.getsockname()[1])
 
     def ready(found: Ready) -> None:
-        print(ready_line(settings, listening, found), flush=True)
+        print(ready_line(settings, found), flush=True)
 
     supervisor = Supervisor(
         settings,
