@@ -36,6 +36,10 @@ from bench import procs, wire
 from bench.operations import OPERATIONS, RING_REQUESTS, ReplyStream, Ring, Spec
 
 _BUFFER_SIZE: Final = 1 << 20
+# What a connection may have in flight: it must fit the socket's buffer, as waiting for room in it
+# would count as the server's time.
+IN_FLIGHT_BYTES_MAX: Final = 128 << 10
+_REQUEST_OVERHEAD: Final = 128
 _POLL_S: Final = 0.1
 _clock: Final = time.perf_counter_ns
 
@@ -76,10 +80,11 @@ class Latencies:
         """The latency that so many percent of all requests did not exceed (its step's middle)."""
         shift = self.STEP_SHIFT
         steps = self.steps + Counter(ns >> shift for ns in self._alone)
+        ascending = sorted(steps.items())
         found = []
         for percent in wanted:
             left = percent / 100 * steps.total()
-            for step, count in sorted(steps.items()):
+            for step, count in ascending:
                 left -= count
                 if left <= 0:
                     found.append(((step << shift) + (1 << shift - 1)) / 1000)
@@ -123,9 +128,7 @@ class Pipelined:
     def _send(self, count: int, now: int) -> None:
         requests = self._ring.take(count)
         sent = self.sock.send(requests)
-        if sent != len(requests):
-            # Waiting for room here would count as the server's time.
-            raise wire.BenchmarkError(f"depth too great: {sent} of {len(requests)} bytes sent")
+        assert sent == len(requests), (sent, len(requests), IN_FLIGHT_BYTES_MAX)
         self._in_flight.append([now, count])
 
     def turn(self, buffer: bytearray, latencies: Latencies, *, send: bool) -> int:
@@ -155,9 +158,16 @@ class Lockstep:
     """One request in flight: the chunk is one reply, and each call of Python counts."""
 
     __slots__ = (
-        "_expected", "_next", "_partial", "_receive_into", "_requests", "_ring", "_send", "_sent",
-        "_sizes", "sock",
-    )  # fmt: skip
+        "_next",
+        "_partial",
+        "_receive_into",
+        "_requests",
+        "_ring",
+        "_send",
+        "_sent",
+        "_sizes",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket, ring: Ring) -> None:
         self.sock = sock
@@ -293,6 +303,8 @@ def run_load(config: LoadConfig) -> dict[str, float]:
     """One run; returns its metrics. CPU is per operation, in µs."""
     if config.depth > RING_REQUESTS:
         raise wire.BenchmarkError(f"depth {config.depth} > {RING_REQUESTS}")
+    if config.depth * (config.data_bytes + _REQUEST_OVERHEAD) > IN_FLIGHT_BYTES_MAX:
+        raise wire.BenchmarkError(f"more than {IN_FLIGHT_BYTES_MAX} bytes in flight a connection")
     connections = _connections(config)
     generator = Generator(connections)
     gc.collect()
@@ -351,6 +363,9 @@ def main(argv: Sequence[str]) -> int:
     config = _parse(argv)
     try:
         metrics = run_load(config)
+    except BlockingIOError:
+        print("bench.load: the server has stopped answering", file=sys.stderr)
+        return 1
     except (wire.BenchmarkError, OSError) as error:
         print(f"bench.load: {error}", file=sys.stderr)
         return 1

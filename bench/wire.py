@@ -10,6 +10,7 @@ Source: zookeeper.jute; ZooDefs.OpCode.
 
 from __future__ import annotations
 
+import resource
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -194,3 +195,11 @@ def close_sessions(sessions: Sequence[socket.socket]) -> None:
     for sock in sessions:
         receive_reply(sock)
         sock.close()
+
+
+def raise_file_limit(connections: int) -> None:
+    """Allow this process so many connections, as far as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 64
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

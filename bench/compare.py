@@ -1,0 +1,187 @@
+"""Two sets of results as one table.
+
+`python -m bench.compare OLD.jsonl NEW.jsonl` compares each server with itself at another commit;
+`python -m bench.compare FILE.jsonl` compares the servers of one file with Apache's.
+
+Design: the last result of a workload and server in a file counts. A ratio is that of medians; with
+  --spread the least and greatest ratio of any two rounds stand beside it: if 1 lies between them
+  the ratio says nothing.
+Not here: how results come about (harness.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+# Shown as they come in the results, but for these, which are about the generator.
+_HIDDEN: Final = ("generator_cpu_us",)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One workload on one server: each metric's median, least and greatest over the rounds."""
+
+    workload: str
+    server: str
+    metrics: dict[str, tuple[float, float, float]]
+
+    @classmethod
+    def of(
+        cls,
+        workload: str,
+        server: str,
+        median: Mapping[str, float],
+        rounds: Sequence[Mapping[str, float]],
+    ) -> Row:
+        metrics = {
+            name: (value, min(r[name] for r in rounds), max(r[name] for r in rounds))
+            for name, value in median.items()
+            if name not in _HIDDEN
+        }
+        return cls(workload, server, metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is compared with what."""
+
+    title: str
+    row: Row
+    base: Row
+
+
+def read_rows(path: Path) -> dict[tuple[str, str], Row]:
+    """The last result of each (workload, server), in the order in which they first appear.
+
+    Raises: OSError, ValueError (a line that is not a result).
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            found = json.loads(line)
+            row = Row.of(found["workload"], found["server"], found["median"], found["rounds"])
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}:{number}: not a result: {error!r}") from error
+        rows[row.workload, row.server] = row
+    return rows
+
+
+def pairs_of_servers(rows: Iterable[Row]) -> list[Pair]:
+    """Every server beside the Apache of the same run; alone if there is none."""
+    by_workload: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_workload.setdefault(row.workload, {})[row.server] = row
+    pairs = []
+    for workload, by_server in by_workload.items():
+        peers = [row for server, row in by_server.items() if server.startswith("apache")]
+        base = peers[0] if peers else None
+        others = [row for row in by_server.values() if row is not base] or peers
+        for row in others:
+            title = workload if len(others) == 1 else f"{workload} {row.server}"
+            pairs.append(Pair(title, row, base or row))
+    return pairs
+
+
+def pairs_of_commits(
+    old: dict[tuple[str, str], Row], new: dict[tuple[str, str], Row]
+) -> list[Pair]:
+    """Every server and workload that is in both."""
+    servers = {server for _, server in new}
+    return [
+        Pair(row.workload if len(servers) == 1 else f"{row.workload} {row.server}", row, old[key])
+        for key, row in new.items()
+        if key in old
+    ]
+
+
+def _number(value: float) -> str:
+    """Three digits that matter, in at most 6 characters."""
+    if value >= 10_000_000:
+        return f"{value / 1e6:.0f}M"
+    if value >= 1_000_000:
+        return f"{value / 1e6:.1f}M"
+    if value >= 10_000:
+        return f"{value / 1e3:.0f}k"
+    if value >= 1000:
+        return f"{value / 1e3:.1f}k"
+    return f"{value:.3g}"
+
+
+def _cells(pair: Pair, metric: str, *, spread: bool) -> list[str]:
+    """The figure, the base's, their ratio; and how far the ratio goes from round to round."""
+    value, least, greatest = pair.row.metrics[metric]
+    if pair.row is pair.base:
+        cells = [_number(value), "", "", f"{_number(least)}…{_number(greatest)}"]
+    else:
+        base, base_least, base_greatest = pair.base.metrics[metric]
+        cells = [_number(value), _number(base), "", ""]
+        if base_least:
+            cells[2] = f"{value / base:.2f}"
+            cells[3] = f"{least / base_greatest:.2f}…{greatest / base_least:.2f}"
+    return cells if spread else cells[:3]
+
+
+def tables(pairs: Sequence[Pair], *, spread: bool = False) -> str:
+    """One table for each set of metrics."""
+    groups: dict[tuple[str, ...], list[Pair]] = {}
+    for pair in pairs:
+        metrics = tuple(name for name in pair.row.metrics if name in pair.base.metrics)
+        groups.setdefault(metrics, []).append(pair)
+    return "\n\n".join(_table(names, group, spread=spread) for names, group in groups.items())
+
+
+def _table(metrics: Sequence[str], pairs: Sequence[Pair], *, spread: bool) -> str:
+    commits = any(pair.row.server == pair.base.server for pair in pairs)
+    heads = ["new", "old"] if commits else ["this", pairs[0].base.server]
+    heads += ["ratio", "from … to"] if spread else ["ratio"]
+    lines = [
+        ["", *(heads * len(metrics))],
+        *(
+            [pair.title, *(c for name in metrics for c in _cells(pair, name, spread=spread))]
+            for pair in pairs
+        ),
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    every = len(heads)
+    groups = range(1, len(widths), every)
+    top = " " * widths[0]
+    for name, i in zip(metrics, groups, strict=True):
+        # A metric's name stands over its columns.
+        lack = len(name) - (sum(widths[i : i + every]) + every - 1)
+        widths[i] += max(lack, 0)
+        top += "  | " + name.ljust(sum(widths[i : i + every]) + every - 1)
+    body = []
+    for line in lines:
+        text = line[0].ljust(widths[0])
+        for i in groups:
+            cells = zip(line[i : i + every], widths[i : i + every], strict=True)
+            text += "  | " + " ".join(cell.rjust(width) for cell, width in cells)
+        body.append(text.rstrip())
+    return "\n".join([top.rstrip(), *body])
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OLD NEW, or one")
+    parser.add_argument("--spread", action="store_true", help="least and greatest ratio too")
+    args = parser.parse_args(argv)
+    if len(args.files) > 2:
+        parser.error("one file or two")
+    try:
+        rows = [read_rows(path) for path in args.files]
+    except (OSError, ValueError) as error:
+        print(f"bench.compare: {error}", file=sys.stderr)
+        return 1
+    pairs = pairs_of_commits(*rows) if len(rows) == 2 else pairs_of_servers(rows[0].values())
+    print(tables(pairs, spread=args.spread) or "nothing in common")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

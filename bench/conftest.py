@@ -1,0 +1,118 @@
+"""What the benchmarks share under pytest: options, the contest, and the table at the end.
+
+Design: pytest-benchmark's own table shows one figure of each result. It was measured before, in
+  turns with the other servers (harness.py), and is handed to it through a clock of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pytest
+
+from bench import compare
+from bench.harness import MEASURED_TIME, SIZES, Arena, Contest, Result, Size, Workload
+from bench.servers import REPOSITORY, Kind, commit, default_kinds, resolve
+
+_CONTEST: Final = pytest.StashKey[Contest]()
+_HERE: Final = Path(__file__).parent
+
+
+class Benchmark(Protocol):
+    """What is used of pytest-benchmark's fixture."""
+
+    group: str
+    extra_info: dict[str, Any]
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any: ...
+
+    def pedantic(self, target: Callable[..., Any], **options: Any) -> Any: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("zkstore benchmarks")
+    group.addoption("--size", choices=SIZES, default="smoke", help="how much to measure")
+    group.addoption("--servers", default="", help="names, separated by commas")
+    group.addoption("--seed", type=int, default=1)
+    group.addoption("--results", type=Path, help="JSON-lines file to append to")
+    group.addoption("--work-dir", type=Path, default=REPOSITORY / "build" / "bench")
+
+
+def _kinds(config: pytest.Config) -> list[Kind]:
+    given = config.getoption("--servers")
+    names = given.split(",") if given else default_kinds(peers=config.getoption("--size") == "real")
+    try:
+        return resolve(names)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _contest(config: pytest.Config) -> Contest:
+    if _CONTEST not in config.stash:
+        size = SIZES[config.getoption("--size")]
+        results: Path | None = config.getoption("--results")
+        if results is None and size.name == "real":
+            results = _HERE / "results" / f"{commit()}.jsonl"
+        work_dir: Path = config.getoption("--work-dir")
+        arena = Arena(size, config.getoption("--seed"), work_dir.resolve())
+        config.stash[_CONTEST] = Contest(arena, _kinds(config), results)
+    return config.stash[_CONTEST]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", _kinds(metafunc.config), ids=lambda kind: kind.name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--size") == "real":
+        for item in items:
+            if item.path.is_relative_to(_HERE):
+                # One test measures all servers of its workload; generators have their own limit.
+                item.add_marker(pytest.mark.timeout(0))
+
+
+@pytest.fixture(scope="session")
+def contest(pytestconfig: pytest.Config) -> Iterator[Contest]:
+    contest = _contest(pytestconfig)
+    yield contest
+    contest.close()
+
+
+@pytest.fixture(scope="session")
+def size(pytestconfig: pytest.Config) -> Size:
+    return SIZES[pytestconfig.getoption("--size")]
+
+
+@pytest.fixture
+def report(contest: Contest, benchmark: Benchmark) -> Callable[[Workload, Kind], Result]:
+    """Measure a workload on a server, and hand the rounds to pytest-benchmark."""
+
+    def measure(workload: Workload, kind: Kind) -> Result:
+        result = contest.result(workload, kind)
+        taken_s = iter([workload.seconds(metrics) for metrics in result.rounds])
+
+        def replay() -> None:
+            MEASURED_TIME.now_s += next(taken_s)
+
+        benchmark.group = workload.name
+        benchmark.extra_info.update(result.median)
+        benchmark.pedantic(replay, rounds=len(result.rounds))
+        return result
+
+    return measure
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if _CONTEST in config.stash and config.stash[_CONTEST].results:
+        rows = [
+            compare.Row.of(result.workload, result.server, result.median, result.rounds)
+            for result in config.stash[_CONTEST].results
+        ]
+        terminalreporter.section("medians, and ratios to Apache ZooKeeper where it was measured")
+        terminalreporter.write_line(compare.tables(compare.pairs_of_servers(rows)))

@@ -1,0 +1,268 @@
+"""Turns, rounds and results: what makes figures of different servers comparable.
+
+Owns:   the work directory (one folder for each running server), and the file of results.
+Invariants:
+  1. Servers take turns: in each round every server is measured once, in an order that reverses
+     from round to round, so that a drift of the machine falls on all of them.
+  2. A result is the median over the rounds, and carries all rounds, commit, machine and seed.
+Design: a generator runs as a process of its own, so that nothing of this one is in its way.
+Not here: what a workload does (macro/), tables (compare.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Protocol
+
+from bench import fill, wire
+from bench.servers import REPOSITORY, Kind, Server, commit
+
+Metrics = Mapping[str, float]
+# Far above what any generator needs: it ends a run that hangs.
+_GENERATOR_TIMEOUT_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured; every size runs the same code."""
+
+    name: str
+    rounds: int
+    warm_up_s: float
+    seconds: float
+    # Nodes that reads and writes fall on, and the load that warms a new server up.
+    keys: int
+    prime_s: float
+    # A turn of creates ends here, so that five of them fit a heap of 1 GB.
+    creates_max: int
+    watchers: int
+    fanout_rounds: int
+    # Of the start-up's tree.
+    start_nodes: int
+
+
+SIZES: Final = {
+    "smoke": Size("smoke", 1, 0.02, 0.1, 200, 0.0, 500, 20, 2, 1000),
+    "real": Size("real", 5, 1.0, 3.0, 10_000, 5.0, 50_000, 1000, 20, 1_000_000),
+}
+
+
+class Workload(Protocol):
+    """One row of the tables."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """What it does, for the record."""
+
+    @property
+    def fresh(self) -> bool:
+        """It needs servers that have done nothing else, or leaves them changed."""
+
+    def turn(self, arena: Arena, kind: Kind) -> Metrics:
+        """Measure one server once. Raises: BenchmarkError."""
+
+    def seconds(self, metrics: Metrics) -> float:
+        """The one figure for pytest-benchmark's table: what one unit of the work took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One workload on one server."""
+
+    workload: str
+    server: str
+    version: str
+    config: Mapping[str, object]
+    rounds: Sequence[Metrics]
+
+    @property
+    def median(self) -> dict[str, float]:
+        return {name: median(r[name] for r in self.rounds) for name in self.rounds[0]}
+
+
+@dataclass(slots=True)
+class Arena:
+    """The servers of one run; started when first asked for."""
+
+    size: Size
+    seed: int
+    work_dir: Path
+    _running: dict[str, Server] = field(default_factory=dict)
+
+    def server(self, kind: Kind) -> Server:
+        """A running server of this kind, filled and warm."""
+        if kind.name not in self._running:
+            server = Server(kind, self.new_directory(f"run-{kind.name}"))
+            server.start()
+            self._running[kind.name] = server
+            fill.fill(server.port, self.size.keys, data_bytes=100, seed=self.seed)
+            for operation in ("mix", "setData") if self.size.prime_s else ():
+                self.generate(
+                    "load",
+                    port=server.port,
+                    operation=operation,
+                    connections=16,
+                    depth=64,
+                    keys=self.size.keys,
+                    warm_up_s=0,
+                    seconds=self.size.prime_s / 2,
+                )
+        return self._running[kind.name]
+
+    def generate(self, generator: str, **options: object) -> dict[str, float]:
+        """Run a generator in its own process; returns its metrics.
+
+        Raises: BenchmarkError with what it wrote, if it fails.
+        """
+        command = [sys.executable, "-m", f"bench.{generator}"]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        done = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=_GENERATOR_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode:
+            raise wire.BenchmarkError(f"{' '.join(command[2:])}: {done.stderr.strip()}")
+        metrics: dict[str, Any] = json.loads(done.stdout)
+        del metrics["config"]
+        return metrics
+
+    def new_directory(self, name: str) -> Path:
+        """An empty folder in the work directory."""
+        directory = self.work_dir / name
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        return directory
+
+    def stop_servers(self) -> None:
+        """Stop what runs and forget its data."""
+        for server in self._running.values():
+            server.kill()
+            shutil.rmtree(server.directory)
+        self._running.clear()
+
+
+class Contest:
+    """Measures each workload once, on all servers in turns, and keeps the results."""
+
+    def __init__(self, arena: Arena, kinds: Sequence[Kind], results_file: Path | None) -> None:
+        self.kinds = list(kinds)
+        self.results: list[Result] = []
+        self._arena = arena
+        self._results_file = results_file
+        self._by_workload: dict[str, dict[str, Result]] = {}
+        self._run = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._machine = machine(arena.work_dir)
+
+    def result(self, workload: Workload, kind: Kind) -> Result:
+        if workload.name not in self._by_workload:
+            self._by_workload[workload.name] = self._measure(workload)
+        return self._by_workload[workload.name][kind.name]
+
+    def _measure(self, workload: Workload) -> dict[str, Result]:
+        rounds: dict[str, list[Metrics]] = {kind.name: [] for kind in self.kinds}
+        if workload.fresh:
+            self._arena.stop_servers()
+        for number in range(self._arena.size.rounds):
+            for kind in self.kinds if number % 2 == 0 else reversed(self.kinds):
+                rounds[kind.name].append(workload.turn(self._arena, kind))
+        if workload.fresh:
+            self._arena.stop_servers()
+        results = {
+            kind.name: Result(
+                workload.name, kind.name, kind.version, workload.config, rounds[kind.name]
+            )
+            for kind in self.kinds
+        }
+        self.results += results.values()
+        self._record(results.values())
+        return results
+
+    def _record(self, results: Iterable[Result]) -> None:
+        if self._results_file is None:
+            return
+        self._results_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._results_file.open("a") as file:
+            for result in results:
+                line = {
+                    "run": self._run,
+                    "commit": commit(),
+                    "size": self._arena.size.name,
+                    "seed": self._arena.seed,
+                    "machine": self._machine,
+                    "workload": result.workload,
+                    "server": result.server,
+                    "version": result.version,
+                    "config": dict(result.config),
+                    "median": rounded(result.median),
+                    "rounds": [rounded(metrics) for metrics in result.rounds],
+                }
+                file.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        self._arena.stop_servers()
+
+
+def rounded(metrics: Metrics) -> dict[str, float]:
+    """Four digits say more than any of these figures holds."""
+    return {name: float(f"{value:.4g}") for name, value in metrics.items()}
+
+
+def machine(directory: Path) -> dict[str, object]:
+    """What the figures were taken on; `directory` is on the disk that was written to."""
+    models = {
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    }
+    return {
+        "cpu": " + ".join(sorted(models)) or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "kernel": platform.release(),
+        "file_system": _file_system(directory),
+        "python": platform.python_version(),
+        # Above 0.3 or so, other work was running beside.
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def _file_system(directory: Path) -> str:
+    """The type of the file system that holds `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory.resolve()
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    holding = [m for m in mounts if path.is_relative_to(m[1])]
+    return max(holding, key=lambda mount: len(mount[1]))[2]
+
+
+class _MeasuredTime:
+    """A clock for pytest-benchmark that shows what was measured elsewhere."""
+
+    __name__ = "measured"
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+MEASURED_TIME: Final = _MeasuredTime()

@@ -1,0 +1,77 @@
+"""Latency, throughput and CPU of writes and reads: alone, from many connections, and pipelined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import pytest
+
+from bench.harness import MEASURED_TIME, Arena, Metrics, Result, Workload
+from bench.servers import Kind
+
+pytestmark = pytest.mark.benchmark(timer=MEASURED_TIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """`connections` with `depth` requests in flight on each."""
+
+    operation: str
+    connections: int
+    depth: int
+    data_bytes: int = 100
+
+    @property
+    def name(self) -> str:
+        size = "" if self.data_bytes == 100 else f" {self.data_bytes} B"
+        return f"{self.operation} {self.connections}x{self.depth}{size}"
+
+    @property
+    def config(self) -> dict[str, object]:
+        return asdict(self)
+
+    @property
+    def fresh(self) -> bool:
+        # Creates leave a tree behind that the next turn, and the next workload, would feel.
+        return self.operation == "create"
+
+    def turn(self, arena: Arena, kind: Kind) -> Metrics:
+        server = arena.server(kind)
+        creates = self.operation == "create"
+        return arena.generate(
+            "load",
+            port=server.port,
+            server_pid=server.pid,
+            operation=self.operation,
+            connections=self.connections,
+            depth=self.depth,
+            data_bytes=self.data_bytes,
+            keys=arena.size.keys,
+            seed=arena.seed,
+            warm_up_s=arena.size.warm_up_s / (3 if creates else 1),
+            seconds=arena.size.seconds,
+            ops_max=arena.size.creates_max if creates else float("inf"),
+        )
+
+    def seconds(self, metrics: Metrics) -> float:
+        return 1 / metrics["ops_per_s"]
+
+
+# Connections × requests in flight on each.
+CONCURRENCY = [(1, 1), (8, 1), (64, 1), (16, 64)]
+WORKLOADS = [
+    *(Requests("setData", *concurrency) for concurrency in CONCURRENCY),
+    *(Requests("getData", *concurrency) for concurrency in CONCURRENCY),
+    Requests("exists", 16, 64),
+    Requests("mix", 64, 1),
+    Requests("mix", 16, 64),
+    *(Requests("create", *concurrency) for concurrency in CONCURRENCY),
+]
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_requests(
+    workload: Requests, kind: Kind, report: Callable[[Workload, Kind], Result]
+) -> None:
+    report(workload, kind)

@@ -1,0 +1,273 @@
+"""Servers to measure: each with its defaults, its own directory, and all of its processes counted.
+
+Owns:   a server's directory (zoo.cfg, data/, server.log) and its processes.
+Invariants:
+  1. Every kind gets the same zoo.cfg: defaults, but no limit on connections from one address.
+  2. A server leads a process group of its own; stop() and kill() leave nothing of it behind.
+Design: a server is ready when a new session's first read is answered, not when its port is open.
+Not here: what is asked of it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from bench import procs, wire
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S: Final = 180.0
+STOP_TIMEOUT_S: Final = 60.0
+# How often a starting server is asked whether it answers: the resolution of its start-up time.
+_PROBE_INTERVAL_S: Final = 0.002
+# Apache now and then never answers a connection that came while it was starting.
+_PROBE_TIMEOUT_S: Final = 0.25
+# zkServer.sh's own default (ZK_SERVER_HEAP).
+_APACHE_HEAP: Final = "-Xmx1000m"
+_APACHE_38_JAR: Final = Path("/usr/share/java/zookeeper.jar")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A server that can be measured."""
+
+    name: str
+    title: str
+    # Why it cannot be run here; empty: it can.
+    missing: str
+    version: str
+    # The arguments, given the path of its zoo.cfg.
+    command: Callable[[str], list[str]]
+
+
+def _git(*args: str) -> str:
+    command = ["git", "-C", str(REPOSITORY), *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@cache
+def commit() -> str:
+    """The commit that is measured, with "-dirty" if the working tree differs from it."""
+    head = _git("rev-parse", "--short=10", "HEAD") or "unknown"
+    return f"{head}-dirty" if _git("status", "--porcelain", "--", "zkstore") else head
+
+
+def _zkstore(name: str, title: str, *options: str) -> Kind:
+    def command(config: str) -> list[str]:
+        return [sys.executable, "-m", "zkstore", "serve", config, *options]
+
+    return Kind(name, title, "", commit(), command)
+
+
+def _apache(name: str, title: str, class_path: str, version: str, missing: str) -> Kind:
+    def command(config: str) -> list[str]:
+        return [
+            "java",
+            _APACHE_HEAP,
+            # Its jetty is not among the jars of every installation, and is no part of the work.
+            "-Dzookeeper.admin.enableServer=false",
+            "-cp",
+            class_path,
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+            config,
+        ]
+
+    if not shutil.which("java"):
+        missing = "there is no java"
+    return Kind(name, title, missing, version, command)
+
+
+def _apache_39() -> Kind:
+    folder = os.environ.get("ZKSTORE_APACHE_39", "")
+    jars = sorted(Path(folder).glob("zookeeper-3.*.jar")) if folder else []
+    version = jars[-1].stem.removeprefix("zookeeper-") if jars else ""
+    missing = "" if jars else "ZKSTORE_APACHE_39 names no folder with zookeeper-3.*.jar"
+    return _apache("apache39", "Apache ZooKeeper 3.9", f"{folder}/*", version, missing)
+
+
+def _apache_38() -> Kind:
+    missing = "" if _APACHE_38_JAR.exists() else f"there is no {_APACHE_38_JAR}"
+    version = _APACHE_38_JAR.resolve().stem.removeprefix("zookeeper-")
+    # Debian's jar names those that it needs in its manifest.
+    return _apache("apache38", "Debian's ZooKeeper 3.8", str(_APACHE_38_JAR), version, missing)
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """Every kind by name, available or not."""
+    every = [
+        _zkstore("zkstore", "zkstore"),
+        _zkstore("zkstore-embedded", "zkstore in one process", "--embedded"),
+        _zkstore("zkstore-1w", "zkstore with one worker", "--workers", "1"),
+        _apache_39(),
+        _apache_38(),
+    ]
+    return {kind.name: kind for kind in every}
+
+
+def default_kinds(*, peers: bool) -> list[str]:
+    """zkstore, and the newest Apache ZooKeeper that is installed."""
+    apache = [name for name in ("apache39", "apache38") if not kinds()[name].missing]
+    return ["zkstore", *apache[:1]] if peers else ["zkstore"]
+
+
+def _free_port() -> int:
+    """A port that the kernel gives to no client: one that polls a port of its own range may be
+    connected to itself."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((wire.HOST, port))
+            except OSError:
+                continue  # somebody's
+            return port
+    raise wire.BenchmarkError("no free port between 20000 and 30000")
+
+
+class Server:
+    """One server in one directory; a context manager that stops it."""
+
+    def __init__(self, kind: Kind, directory: Path) -> None:
+        self.kind = kind
+        self.directory = directory
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data(self) -> Path:
+        """What survives a stop."""
+        return self.directory / "data"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def start(self, probe: str = "/") -> float:
+        """Start it on what is in `data`; returns the seconds until exists(`probe`) was answered.
+
+        Raises: BenchmarkError if it ends or does not answer in time.
+        """
+        assert self._process is None
+        self.data.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "zoo.cfg"
+        config.write_text(
+            f"dataDir={self.data}\n"
+            f"clientPort={self.port}\n"
+            f"clientPortAddress={wire.HOST}\n"
+            "maxClientCnxns=0\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        with (self.directory / "server.log").open("ab") as log:
+            begun = time.perf_counter()
+            self._process = subprocess.Popen(
+                self.kind.command(str(config)),
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._await_answer(begun + START_TIMEOUT_S, probe)
+        except BaseException:
+            self.kill()
+            raise
+        return time.perf_counter() - begun
+
+    def _await_answer(self, deadline: float, probe: str) -> None:
+        assert self._process is not None
+        while not _answers(self.port, probe):
+            if self._process.poll() is not None:
+                raise wire.BenchmarkError(f"{self.kind.name} ended at its start: {self._log()}")
+            if time.perf_counter() > deadline:
+                raise wire.BenchmarkError(f"{self.kind.name} does not answer: {self._log()}")
+            time.sleep(_PROBE_INTERVAL_S)
+
+    def _log(self) -> str:
+        return (self.directory / "server.log").read_text(errors="replace")[-2000:]
+
+    def memory(self) -> procs.Memory:
+        return procs.memory(procs.process_tree(self.pid))
+
+    def stop(self) -> None:
+        """A clean stop: SIGTERM, as an init system would.
+
+        Raises: BenchmarkError if it does not end in time; then it is killed.
+        """
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise wire.BenchmarkError(f"{self.kind.name} ignores SIGTERM") from None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes at once."""
+        assert self._process is not None
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # nothing of the group is left
+        self._process.wait()
+        self._process = None
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+
+
+def _answers(port: int, probe: str) -> bool:
+    """Whether a new session's first read is answered; a server that is starting refuses it."""
+    try:
+        session = wire.connect(port)
+    except OSError:
+        return False
+    with session:
+        session.settimeout(_PROBE_TIMEOUT_S)
+        try:
+            session.sendall(wire.connect_request())
+            wire.finish_handshake(session)
+            wire.call(session, wire.EXISTS, wire.read_body(probe))
+            wire.close_sessions([session])
+        except (OSError, wire.BenchmarkError):
+            return False
+    return True
+
+
+def resolve(names: Sequence[str]) -> list[Kind]:
+    """The kinds of these names.
+
+    Raises: ValueError if one is unknown or cannot be run here.
+    """
+    known = kinds()
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown server {name}; there are {', '.join(known)}")
+        if known[name].missing:
+            raise ValueError(f"{name} cannot be run: {known[name].missing}")
+    return [known[name] for name in names]
