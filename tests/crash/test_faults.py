@@ -1,7 +1,7 @@
 """The n-th write or flush fails, once and for good, n = 1, 2, 3 … until nothing fails any more.
 
 After each failure the process restarts on the same page cache, then power is lost: what was
-acknowledged before either is there.
+acknowledged before either is there. LMDB's own writes: test_lmdb_faults.py.
 """
 
 from __future__ import annotations
@@ -10,77 +10,16 @@ import errno
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 from unittest import mock
 
 import pytest
 
 from tests.crash.faultdisk import FaultDisk
 from tests.crash.simdisk import SimDisk
-from tests.crash.toy import Batch, Broken, Toy, random_batch
+from tests.crash.story import BATCHES, OPERATIONS_MAX, Story
+from tests.crash.toy import Broken
 from zkstore.errors import StorageFailed, StorageFull
 from zkstore.storage import journal
-
-SEGMENT_BYTES: Final = journal.SEGMENT_BYTES_MIN
-BATCHES: Final = 12
-OPERATIONS_MAX: Final = 500
-
-
-class Story:
-    """A short life of a replica that passes every kind of operation."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)
-        self.history: list[Batch] = []
-        self.acknowledged = 0
-        self.refused = 0  # appends that found the disk full
-
-    def tell(self, root: Path, disk: SimDisk, batches: int) -> None:
-        """Open, check, work, stop. Raises: StorageFailed, StorageFull when it cannot open."""
-        toy = self._open(root, disk)
-        try:
-            self._checkpoint(toy)
-            for number in range(batches):
-                self._append(toy)
-                if number % 4 == 3:
-                    toy.apply(len(toy.waiting))
-                    self._checkpoint(toy)
-        except StorageFailed:
-            toy.replica.abandon()
-            raise
-        try:
-            toy.close()
-        except StorageFull:
-            self.refused += 1
-
-    def recover(self, root: Path, disk: SimDisk) -> None:
-        """Open and check only: what was recovered is as good as acknowledged from then on."""
-        self._open(root, disk).replica.abandon()
-
-    def _open(self, root: Path, disk: SimDisk) -> Toy:
-        toy = Toy(root, root, disk, self.history, segment_bytes=SEGMENT_BYTES)
-        toy.replay()
-        toy.check(self.acknowledged)
-        self.acknowledged = toy.applied
-        return toy
-
-    def _append(self, toy: Toy) -> None:
-        size = self._rng.choice((100, 700, 2000, 3 * SEGMENT_BYTES))
-        batch = random_batch(self._rng, sizes=(size,), updates=1)
-        try:
-            toy.append(batch)
-        except StorageFull:
-            self.refused += 1
-            self.history.pop()
-        else:
-            self.acknowledged = len(self.history)
-
-    def _checkpoint(self, toy: Toy) -> None:
-        try:
-            toy.begin_checkpoint()
-            toy.finish_checkpoint()
-        except StorageFull:
-            self.refused += 1
 
 
 def episode(folder: Path, operation: int, error: int, *, for_good: bool) -> tuple[bool, Story]:

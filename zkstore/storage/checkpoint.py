@@ -226,7 +226,10 @@ class Checkpointer:
         position: JournalPosition,
         clean: bool = False,
     ) -> None:
-        """Start a checkpoint of what is committed now; call it between two LMDB commits."""
+        """Start a checkpoint of what is committed now; call it between two LMDB commits.
+
+        Raises: StorageFailed.
+        """
         assert not self.busy, "a checkpoint is under way"
         pin = self._open_pin()
         meta_pages = self._disk.pread(self._fd, 2 * self._env.stat()["psize"], 0)
@@ -315,7 +318,11 @@ class Checkpointer:
         self._disk.close(self._fd)
 
     def _open_pin(self) -> lmdb.Transaction:
-        pin = self._env.begin()
+        try:
+            pin = self._env.begin()
+        except lmdb.Error as error:
+            # After a failed write of a meta page LMDB refuses everything until it is opened anew.
+            raise StorageFailed(f"{self._path}: {error}") from error
         self._assert_pinned(pin)
         return pin
 

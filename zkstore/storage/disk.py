@@ -108,7 +108,10 @@ class Disk:
                 return
             view = memoryview(data)
             while written < len(data):
-                written += os.pwrite(fd, view[written:], offset + written)
+                more = os.pwrite(fd, view[written:], offset + written)
+                if more == 0:
+                    raise OSError(errno.EIO, "nothing was written")
+                written += more
         except OSError as error:
             raise failure("write", self.path_of(fd), error, flushing=False) from error
 
