@@ -270,7 +270,8 @@ class Supervisor:
 
     def _announce(self) -> None:
         children = self._children()
-        if len(children) <= len(self._slots) or not all(child.ready for child in children):
+        complete = len(children) == 1 + len(self._slots) and all(child.ready for child in children)
+        if not complete or self._phase is not _Phase.SERVING:
             return
         if self._announced:
             _log.info("all processes are ready again")
