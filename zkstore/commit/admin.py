@@ -100,6 +100,7 @@ class Admin:
             "min_latency": min((one[2] for one in latencies if one[0]), default=0),
             "avg_latency": sum(one[1] for one in latencies) / served if served else 0.0,
             "max_latency": max((one[3] for one in latencies), default=0),
+            "response_sizes": _sizes([part["response_sizes"] for part in parts]),
             "sessions": len(loop.sessions.tracker.sessions),
             "uptime_ms": int((time.monotonic() - self._started) * 1000),
             "open_files": len(os.listdir("/dev/fd")),
@@ -143,6 +144,14 @@ class Admin:
             "clientPortListenBacklog": settings.client_port_listen_backlog,
             "serverId": settings.server_id,
         }
+
+
+def _sizes(parts: list[list[int]]) -> tuple[int, int, int]:
+    """(last, least, greatest) response of all workers; -1 before there was one."""
+    some = [part for part in parts if part[0] >= 0]
+    if not some:
+        return -1, -1, -1
+    return some[-1][0], min(part[1] for part in some), max(part[2] for part in some)
 
 
 def _size(folder: str, prefix: str) -> int:

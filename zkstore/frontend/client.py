@@ -48,6 +48,8 @@ UP: Final = 2
 CLOSED: Final = 3  # nothing more is read; what is to be sent is sent
 
 _XID_TYPE = INT_INT.unpack_from
+_PROVING: Final = frozenset((op.AUTH, op.SASL))
+_AUTH_REQUIRED: Final = Code.SESSION_CLOSED_REQUIRE_SASL_AUTH
 _DIRECT: Final = frozenset((op.PING, op.AUTH, op.SASL))
 
 
@@ -66,6 +68,8 @@ class Client(asyncio.Protocol):
         self.watched_paths: set[bytes] = set()
         self.heard_ms = 0
         self.stats = Stats()
+        # enforce.auth.enabled: nothing but auth is served before an enforced scheme is proven (J17).
+        self._barred = worker.settings.enforce_auth_enabled
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []  # bytes that are not parsed
         self._have = 0
@@ -176,6 +180,8 @@ class Client(asyncio.Protocol):
         if len(data) < 4 + size:
             return 0
         self.state = CONNECTING
+        self.stats.received += 1
+        self.worker.received += 1
         self.worker.submit(ipc.CONNECT, self, data[4 : 4 + size])
         return 4 + size
 
@@ -199,7 +205,10 @@ class Client(asyncio.Protocol):
                 kind = _XID_TYPE(frame)[1]
                 self.stats.received += 1
                 worker.received += 1
-                if kind in op.WRITES:
+                if self._barred and kind not in _PROVING:
+                    self.send(replies.error(_XID_TYPE(frame)[0], 0, _AUTH_REQUIRED))
+                    self.fail("a request before the enforced authentication")
+                elif kind in op.WRITES:
                     if self._queue:
                         self._wait(frame, now)
                     else:
@@ -283,17 +292,22 @@ class Client(asyncio.Protocol):
             return
         provider = self.worker.providers.get(scheme)
         try:
-            if provider is None or auth is None:
-                raise AuthFailed(f"scheme {scheme!r} is not known or without data")
+            if provider is None:
+                raise AuthFailed(f"scheme {scheme!r} is not known")
             proven = provider.authenticate(auth, self.address)
         except AuthFailed as e:
             self.send(replies.error(xid, 0, Code.AUTH_FAILED))
             self.fail(f"authentication failed: {e}")
             return
         self.identities = tuple(dict.fromkeys((*self.identities, *proven)))
+        self._barred = self._barred and not self._has_enforced_scheme()
         flat = [text for identity in self.identities for text in identity]
         self.worker.submit(ipc.IDENTITIES, self, flat)
         self.send(replies.reply(xid, 0, b""))
+
+    def _has_enforced_scheme(self) -> bool:
+        schemes = self.worker.settings.enforce_auth_schemes
+        return any(scheme.decode() in schemes for scheme, _ in self.identities)
 
     def require(self, acl: Acl, perm: int) -> None:
         """Raises: ZooKeeperError(NO_AUTH)."""
@@ -306,13 +320,15 @@ class Client(asyncio.Protocol):
     # ---- what the commit process says
     # ----------------------------------------------------------------
 
-    def connected(self, session_id: int, timeout_ms: int, frame: bytes) -> None:
+    def connected(self, session_id: int, timeout_ms: int, frame: bytes, zxid: int) -> None:
         """The session is there."""
+        now = time.monotonic()
+        self.stats.served(op.CREATE_SESSION, 0, zxid, now, 0.0)
         self.session_id = session_id
         self.timeout_ms = timeout_ms
         self.state = UP
         self.send(frame)
-        self._advance(b"", time.monotonic())
+        self._advance(b"", now)
 
     def answered(self, zxid: int, frame: bytes) -> None:
         """The oldest write in flight has its reply."""
@@ -366,7 +382,7 @@ class Client(asyncio.Protocol):
             self.fail(f"more than {CLIENT_WRITE_BUFFER_BYTES_MAX} bytes unread by the client")
             self._transport.abort()
             return
-        self.worker.sent += len(out)
+        self.worker.count_sent(out)
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self.state == CLOSED:
             self._transport.close()
@@ -431,7 +447,9 @@ class Stats:
 
     def served(self, kind: int, cxid: int, zxid: int, now: float, latency_ms: float) -> None:
         self.count += 1
-        self.last_op, self.last_cxid, self.last_zxid = kind, cxid, zxid
+        self.last_op, self.last_zxid = kind, zxid
+        if cxid >= 0:  # special xids count no request
+            self.last_cxid = cxid
         self.last_ms, self.last_latency = now, latency_ms
         self.total_latency += latency_ms
         if latency_ms > self.max_latency:

@@ -62,6 +62,7 @@ class Worker:
         self.on_count: Callable[[int], None] = lambda _: None  # of how many clients there are
         self.received = 0
         self.sent = 0
+        self.response_sizes = [-1, -1, -1]  # last, least, greatest, in bytes
         self._channel: Channel | None = None
         self._clients: dict[int, Client] = {}
         self._numbers = 0
@@ -263,7 +264,7 @@ class Worker:
         elif kind == ipc.SESSION:
             frame, session_id, timeout_ms = payload
             if session_id:
-                client.connected(session_id, timeout_ms, frame)
+                client.connected(session_id, timeout_ms, frame, zxid)
             else:
                 client.send(frame)
                 client.close()
@@ -304,6 +305,16 @@ class Worker:
     def served(self, latency_s: float) -> None:
         self.latency.add(latency_s * 1000)
 
+    def count_sent(self, frames: list[bytes]) -> None:
+        """Count what one client gets in a turn."""
+        self.sent += len(frames)
+        sizes = list(map(len, frames))
+        self.response_sizes[0] = sizes[-1]
+        if self.response_sizes[1] < 0 or min(sizes) < self.response_sizes[1]:
+            self.response_sizes[1] = min(sizes)
+        if max(sizes) > self.response_sizes[2]:
+            self.response_sizes[2] = max(sizes)
+
     def complain(self, client: Client, why: str) -> None:
         """Log what a client did, a few times a minute at most."""
         self._log("%s:%s session %#x: %s", client.address, client.port, client.session_id, why)
@@ -338,6 +349,7 @@ class Worker:
             "outstanding": self.outstanding,
             "watches": watches,
             "watched_paths": paths,
+            "response_sizes": self.response_sizes,
             "counters": {"packets_received": self.received, "packets_sent": self.sent},
         }
 

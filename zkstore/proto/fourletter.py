@@ -164,6 +164,11 @@ def mntr(s: Snapshot) -> str:
         "global_sessions": s["sessions"],
         "local_sessions": 0,
         "uptime": s["uptime_ms"],
+        "last_client_response_size": s["response_sizes"][0],
+        "min_client_response_size": s["response_sizes"][1],
+        "max_client_response_size": s["response_sizes"][2],
+        "connection_drop_probability": 0.0,
+        "outstanding_tls_handshake": 0,
         **s["counters"],
     }
     return "".join(f"zk_{name}\t{value}\n" for name, value in values.items())

@@ -144,12 +144,17 @@ _READ_KINDS: Final = frozenset((op.GET_DATA, op.GET_CHILDREN))
 def _read_sub(frame: bytes, kind: int, offset: int) -> tuple[MultiOp, int]:
     if kind in op.CREATES:
         create, offset = read_create(frame, kind, offset)
-        flags_max = op.CONTAINER if kind != op.CREATE_TTL else op.PERSISTENT_SEQUENTIAL_WITH_TTL
-        if create.path is None or not 0 <= create.flags <= flags_max:
-            raise RemoteProtocolError(f"create flags {create.flags} or null path in a multi")
+        if kind != op.CREATE_TTL and not 0 <= create.flags <= op.CONTAINER:
+            raise RemoteProtocolError(f"create flags {create.flags} in a multi")
+        if create.path is None:
+            raise RemoteProtocolError("null path in a multi")
+        if kind in (op.CREATE, op.CREATE2) and create.flags == op.CONTAINER:
+            kind = op.CREATE_CONTAINER  # here the flag makes it one, outside of a multi it does not
         return MultiOp(kind, create), offset
     if kind == op.SET_DATA:
         set_data, offset = read_set_data(frame, offset)
+        if set_data[0] is None:
+            raise RemoteProtocolError("null path in a multi")
         return MultiOp(kind, set_data), offset
     if kind in _READ_KINDS:
         path, _, offset = read_path_bool(frame, offset)

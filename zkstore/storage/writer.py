@@ -118,6 +118,8 @@ class Writer:
                 (paths.CONFIG, 0, totals.next_acl_id),
             ):  # fmt: skip
                 value = nodes.create(path, b"", zxid=0, time_ms=0, owner=0, acl_id=acl_id)
+                if path == paths.CONFIG:
+                    value = nodes.with_acl(value, path, acl_id=acl_id, aversion=-1)
                 if children:
                     value = nodes.with_children(value, path, cversion=0, children=children, pzxid=0)
                 lmdb_txn.put(schema.node_key(path), value)

@@ -96,15 +96,15 @@ def fix_up(
     for perms, scheme, expression in dict.fromkeys(entries or ()):
         if scheme is None:
             raise ZooKeeperError(Code.INVALID_ACL, "null scheme in an ACL")
-        if expression is None:  # a NullPointerException in Apache
-            raise ZooKeeperError(Code.MARSHALLING_ERROR, "null id in an ACL")
-        if scheme == b"world" and expression == b"anyone":
-            fixed[(perms, scheme, expression)] = None
-        elif scheme == b"auth":
+        if scheme == b"auth":
             mine = [one for one in identities if _vouches(providers, one)]
             if not mine:
                 raise ZooKeeperError(Code.INVALID_ACL, "auth without an authenticated id")
             fixed.update(dict.fromkeys((perms, one[0], one[1]) for one in mine))
+        elif expression is None:  # a NullPointerException in Apache
+            raise ZooKeeperError(Code.MARSHALLING_ERROR, "null id in an ACL")
+        elif scheme == b"world" and expression == b"anyone":
+            fixed[(perms, scheme, expression)] = None
         else:
             provider = providers.get(scheme)
             if provider is None or not provider.is_valid(expression):

@@ -37,7 +37,7 @@ class Provider(Protocol):
     scheme: bytes
     is_authenticated: bool  # whether its ids stand in for the `auth` scheme
 
-    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
+    def authenticate(self, auth: bytes | None, address: str) -> list[Identity]:
         """The identities that the data proves. Raises: AuthFailed."""
 
     def matches(self, identity: bytes, expression: bytes) -> bool:
@@ -56,7 +56,7 @@ class IpProvider:
     scheme = b"ip"
     is_authenticated = False
 
-    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
+    def authenticate(self, auth: bytes | None, address: str) -> list[Identity]:
         return [(b"ip", address.encode())]
 
     def matches(self, identity: bytes, expression: bytes) -> bool:
@@ -97,8 +97,11 @@ class DigestProvider:
         user = auth.split(b":", 1)[0]
         return user + b":" + base64.b64encode(hashlib.new(self._algorithm, auth).digest())
 
-    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
-        digest = self.digest(auth)
+    def authenticate(self, auth: bytes | None, address: str) -> list[Identity]:
+        if auth is None:
+            raise AuthFailed("no auth data")
+        # Java reads it as text first: what is no UTF-8 is replaced before it is hashed.
+        digest = self.digest(auth.decode(errors="replace").encode())
         identities = [(b"digest", digest)]
         if self._super_digest and digest == self._super_digest:
             identities.insert(0, (b"super", b""))
@@ -125,7 +128,7 @@ class EnsembleProvider:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(name.encode() for name in names)
 
-    def authenticate(self, auth: bytes, address: str) -> list[Identity]:
+    def authenticate(self, auth: bytes | None, address: str) -> list[Identity]:
         if auth and self._names and auth not in self._names:
             raise AuthFailed(f"ensemble name {auth!r} is none of ours")
         return []

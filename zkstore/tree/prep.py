@@ -303,7 +303,7 @@ class Prep:
         path, version = request
         if path is None:
             raise ZooKeeperError(Code.MARSHALLING_ERROR)
-        if path in paths.SPECIAL or b"/" not in path:
+        if path in paths.SPECIAL or b"/" not in path or b"\0" in path:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         parent_path, _ = paths.split(path)
         parent = self._get(parent_path)
