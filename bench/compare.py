@@ -113,7 +113,7 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _cells(pair: Pair, metric: str, *, spread: bool) -> list[str]:
+def _cells(pair: Pair, metric: str) -> list[str]:
     """The figure, the base's, their ratio; and how far the ratio goes from round to round."""
     value, least, greatest = pair.row.metrics[metric]
     if pair.row is pair.base:
@@ -124,7 +124,7 @@ def _cells(pair: Pair, metric: str, *, spread: bool) -> list[str]:
         if base_least:
             cells[2] = f"{value / base:.2f}"
             cells[3] = f"{least / base_greatest:.2f}…{greatest / base_least:.2f}"
-    return cells if spread else cells[:3]
+    return cells
 
 
 def tables(pairs: Sequence[Pair], *, spread: bool = False) -> str:
@@ -137,13 +137,16 @@ def tables(pairs: Sequence[Pair], *, spread: bool = False) -> str:
 
 
 def _table(metrics: Sequence[str], pairs: Sequence[Pair], *, spread: bool) -> str:
-    commits = any(pair.row.server == pair.base.server for pair in pairs)
-    heads = ["new", "old"] if commits else ["this", pairs[0].base.server]
-    heads += ["ratio", "from … to"] if spread else ["ratio"]
+    compared = [pair for pair in pairs if pair.row is not pair.base]
+    heads = [""]
+    if compared:
+        commits = any(pair.row.server == pair.base.server for pair in compared)
+        heads = ["new", "old"] if commits else ["this", compared[0].base.server]
+        heads += ["ratio", "from … to"] if spread else ["ratio"]
     lines = [
         ["", *(heads * len(metrics))],
         *(
-            [pair.title, *(c for name in metrics for c in _cells(pair, name, spread=spread))]
+            [pair.title, *(c for name in metrics for c in _cells(pair, name)[: len(heads)])]
             for pair in pairs
         ),
     ]

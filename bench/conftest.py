@@ -8,27 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import pytest
 
 from bench import compare
-from bench.harness import MEASURED_TIME, SIZES, Arena, Contest, Result, Size, Workload
+from bench.harness import MEASURED_TIME, SIZES, Arena, Benchmark, Contest, Result, Size, Workload
 from bench.servers import REPOSITORY, Kind, commit, default_kinds, resolve
 
 _CONTEST: Final = pytest.StashKey[Contest]()
 _HERE: Final = Path(__file__).parent
-
-
-class Benchmark(Protocol):
-    """What is used of pytest-benchmark's fixture."""
-
-    group: str
-    extra_info: dict[str, Any]
-
-    def __call__(self, function: Callable[..., Any], *args: Any) -> Any: ...
-
-    def pedantic(self, target: Callable[..., Any], **options: Any) -> Any: ...
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -129,8 +129,6 @@ def _check_notification(reply: wire.Reply) -> None:
 def run_fanout(config: FanoutConfig) -> dict[str, float]:
     """One run; returns its metrics, medians over the rounds. CPU is µs per watcher."""
     fanout = Fanout(config)
-    gc.collect()
-    gc.disable()
     for _ in range(_WARM_UP_ROUNDS):
         fanout.round()
     own_before = time.process_time_ns()
@@ -156,6 +154,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--server-pid", type=int, required=True)
     config = FanoutConfig(**vars(parser.parse_args(argv)))
     wire.raise_file_limit(config.watchers)
+    gc.disable()
     try:
         metrics = run_fanout(config)
     except (wire.BenchmarkError, OSError) as error:

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -251,6 +251,17 @@ def _file_system(directory: Path) -> str:
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     holding = [m for m in mounts if path.is_relative_to(m[1])]
     return max(holding, key=lambda mount: len(mount[1]))[2]
+
+
+class Benchmark(Protocol):
+    """What is used of pytest-benchmark's fixture."""
+
+    group: str
+    extra_info: dict[str, Any]
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any: ...
+
+    def pedantic(self, target: Callable[..., Any], **options: Any) -> Any: ...
 
 
 class _MeasuredTime:

@@ -307,8 +307,6 @@ def run_load(config: LoadConfig) -> dict[str, float]:
         raise wire.BenchmarkError(f"more than {IN_FLIGHT_BYTES_MAX} bytes in flight a connection")
     connections = _connections(config)
     generator = Generator(connections)
-    gc.collect()
-    gc.disable()
     generator.begin()
     warm_until = _clock() + int(config.warm_up_s * 1e9)
     generator.run(lambda now, replies: now >= warm_until, Latencies(), send=True)
@@ -361,6 +359,7 @@ def _parse(argv: Sequence[str]) -> LoadConfig:
 
 def main(argv: Sequence[str]) -> int:
     config = _parse(argv)
+    gc.disable()
     try:
         metrics = run_load(config)
     except BlockingIOError:

@@ -137,8 +137,6 @@ class SessionLoop:
 def run_sessions(config: SessionsConfig) -> dict[str, float]:
     """One run; returns its metrics. CPU is µs per session."""
     loop = SessionLoop(config)
-    gc.collect()
-    gc.disable()
     loop.run(config.warm_up_s, Latencies(), renew=True)
     connects = Latencies()
     server_before = procs.cpu_sample(config.server_pid)
@@ -169,6 +167,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--server-pid", type=int, required=True)
     config = SessionsConfig(**vars(parser.parse_args(argv)))
+    gc.disable()
     try:
         metrics = run_sessions(config)
     except (wire.BenchmarkError, OSError) as error:

@@ -1,0 +1,149 @@
+"""The generators against a server that answers by rote."""
+
+from __future__ import annotations
+
+import os
+import socket
+import socketserver
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bench import wire
+from bench.load import Latencies, LoadConfig, run_load
+from bench.sessions import SessionsConfig, run_sessions
+
+STAT = bytes(wire.STAT_SIZE)
+
+
+class Rote(socketserver.BaseRequestHandler):
+    """Answers every read and write with success, in pieces of `piece` bytes if it is set."""
+
+    server: RoteServer
+
+    def handle(self) -> None:
+        sock: socket.socket = self.request
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            wire.receive_frame(sock)
+            answer = struct.pack(">iiqi", 0, 30_000, 7, 16) + bytes(17)
+            sock.sendall(struct.pack(">i", len(answer)) + answer)
+            while self.answer(wire.receive_frame(sock)):
+                pass
+        except (wire.BenchmarkError, OSError):
+            return  # the client has gone
+
+    def answer(self, request: bytes) -> bool:
+        xid, opcode = struct.unpack_from(">ii", request)
+        self.server.answered += 1
+        refused = self.server.answered == self.server.refuse
+        body = b""
+        if opcode == wire.GET_DATA and not refused:
+            body = struct.pack(">i", 100) + bytes(100) + STAT
+        elif opcode != wire.CLOSE_SESSION and not refused:
+            body = STAT
+        error = -101 if refused else 0
+        reply = struct.pack(">iiqi", 16 + len(body), xid, 1, error) + body
+        piece = self.server.piece or len(reply)
+        for offset in range(0, len(reply), piece):
+            self.request.sendall(reply[offset : offset + piece])
+        return bool(opcode != wire.CLOSE_SESSION)
+
+
+class RoteServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__((wire.HOST, 0), Rote)
+        self.answered = 0
+        # The number of the reply that is an error; 0: none.
+        self.refuse = 0
+        self.piece = 0
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+@pytest.fixture
+def server() -> Iterator[RoteServer]:
+    with RoteServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def config(server: RoteServer, **changes: Any) -> LoadConfig:
+    settings: dict[str, Any] = {
+        "port": server.port,
+        "operation": "getData",
+        "connections": 3,
+        "depth": 1,
+        "data_bytes": 100,
+        "keys": 10,
+        "warm_up_s": 0.0,
+        "seconds": 30.0,
+        "ops_max": 400,
+        "seed": 1,
+        "server_pid": 0,
+    }
+    return LoadConfig(**(settings | changes))
+
+
+@pytest.mark.parametrize("operation", ["getData", "setData", "exists", "mix"])
+@pytest.mark.parametrize("connections", [1, 3])
+@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("piece", [0, 30])
+def test_a_run_ends_with_its_count(
+    server: RoteServer, operation: str, connections: int, depth: int, piece: int
+) -> None:
+    server.piece = piece
+    metrics = run_load(config(server, operation=operation, connections=connections, depth=depth))
+    # More than was asked for by at most what was in flight, then the sessions' ends.
+    assert 400 <= server.answered <= 400 + connections * (2 * depth + 1)
+    assert 0 < metrics["p50_us"] <= metrics["p99_us"] <= metrics["p999_us"]
+    assert "cpu_us" not in metrics
+
+
+def test_a_run_ends_with_its_time(server: RoteServer) -> None:
+    begun = time.perf_counter()
+    metrics = run_load(config(server, seconds=0.1, ops_max=float("inf"), server_pid=os.getpid()))
+    assert 0.1 <= time.perf_counter() - begun < 20
+    assert metrics["ops_per_s"] > 0
+    assert metrics["cpu_us"] > 0
+
+
+@pytest.mark.parametrize("depth", [1, 16])
+@pytest.mark.parametrize("piece", [0, 10])
+def test_an_error_reply_ends_the_run(server: RoteServer, depth: int, piece: int) -> None:
+    server.refuse, server.piece = 100, piece
+    with pytest.raises(wire.BenchmarkError, match="error -101"):
+        run_load(config(server, depth=depth))
+
+
+def test_what_does_not_fit_the_socket_is_refused(server: RoteServer) -> None:
+    with pytest.raises(wire.BenchmarkError, match="in flight"):
+        run_load(config(server, depth=200, data_bytes=1000))
+
+
+def test_sessions_are_counted(server: RoteServer) -> None:
+    metrics = run_sessions(SessionsConfig(server.port, 4, 0.0, 0.2, os.getpid()))
+    assert metrics["ops_per_s"] > 0
+    assert server.answered >= metrics["ops_per_s"] * 0.2
+
+
+def test_percentiles_are_of_all_requests() -> None:
+    latencies = Latencies()
+    for _ in range(97):
+        latencies.add(1_000_000)
+    latencies.steps[2_000_000 >> Latencies.STEP_SHIFT] += 2
+    latencies.steps[9_000_000 >> Latencies.STEP_SHIFT] += 1
+    found = latencies.percentiles_us([50, 97, 98, 99, 100])
+    assert found == pytest.approx([1000, 1000, 2000, 2000, 9000], abs=0.13)
