@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
 from tests.conformance import scenarios, servers
-from tests.conformance.scenario import SCENARIOS, play
+from tests.conformance.scenario import SCENARIOS, Entry, play
 from tests.conformance.servers import Server
 
 Start = Callable[[Mapping[str, str], Mapping[str, str]], AbstractContextManager[Server]]
@@ -41,7 +41,9 @@ class Runner:
 
     def play(self, name: str) -> str:
         """The transcript of a scenario, as the text of a golden file."""
-        entry = SCENARIOS[name]
+        return self.play_entry(SCENARIOS[name])
+
+    def play_entry(self, entry: Entry) -> str:
         if entry.shared:
             return _text(play(entry, self._shared_server().address))
         with self._start(entry.settings, entry.properties) as server:

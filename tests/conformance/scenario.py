@@ -116,7 +116,7 @@ class Client:
         payloads = [self.payload(request) for request in batch]
         try:
             self.connection.send(*payloads)
-        except ConnectionError:
+        except ClosedError:
             self._log("<", "closed")
 
     def payload(self, request: Request) -> bytes:
@@ -163,7 +163,11 @@ class Client:
         A read, not a ping: a server may answer pings at once, but no read may overtake an event.
         """
         lines = []
-        self._ask_quietly()
+        try:
+            self._ask_quietly()
+        except ClosedError:
+            self._log("<", "closed")
+            return
         while True:
             text, xid = self._read(False)
             if xid == XID_HARNESS:
@@ -190,7 +194,7 @@ class Client:
         """Note whether the server still answers on this connection."""
         try:
             self._ask_quietly()
-        except ConnectionError:
+        except ClosedError:
             self._log("<", "closed")
             return
         text, xid = self._read(False)
@@ -331,13 +335,17 @@ def on_server(
 ) -> Callable[[Run], Run]:
     """Register a scenario that needs a server of its own, as `Entry` says."""
 
-    def register(run: Run) -> Run:
+    def add(run: Run) -> Run:
         name = f"{run.__module__.rsplit('.', 1)[-1]}.{run.__name__}"
-        assert name not in SCENARIOS, name
-        SCENARIOS[name] = Entry(name, run, fresh, settings or {}, properties or {})
+        register(Entry(name, run, fresh, settings or {}, properties or {}))
         return run
 
-    return register
+    return add
+
+
+def register(entry: Entry) -> None:
+    assert entry.name not in SCENARIOS, entry.name
+    SCENARIOS[entry.name] = entry
 
 
 def play(entry: Entry, address: Address) -> list[str]:

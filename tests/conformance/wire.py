@@ -143,7 +143,11 @@ class Connection:
         self._received = b""
 
     def send_raw(self, data: bytes) -> None:
-        self._socket.sendall(data)
+        """Send bytes as they are. Raises: ClosedError."""
+        try:
+            self._socket.sendall(data)
+        except ConnectionError as error:
+            raise ClosedError from error
 
     def send(self, *payloads: bytes) -> None:
         """Send the payloads as frames, all in one write."""

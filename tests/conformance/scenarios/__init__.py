@@ -13,6 +13,7 @@ from tests.conformance.scenarios import (
     h_sessions,
     j_auth,
     n_words,
+    r_random,
     v_clients,
     w_quirks,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "h_sessions",
     "j_auth",
     "n_words",
+    "r_random",
     "v_clients",
     "w_quirks",
 ]

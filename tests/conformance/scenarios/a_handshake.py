@@ -136,7 +136,7 @@ def _create_frame_of(client: Client, size: int) -> None:
 def bad_length_after_the_handshake(s: Scenario) -> None:
     for length in (-1, -(2**31), 0x7FFFFFFF):
         client = s.client()
-        client.send_bytes(i32(length), f"length {length}")
+        client.send_bytes(i32(length) + i32(7) + i32(4) + bytes(20), f"length {length}, xid 7")
         client.expect_close()
         s.socket().resume(client).alive()
 

@@ -104,3 +104,12 @@ def ttl_and_container_in_a_multi(s: Scenario) -> None:
     client.call(r.exists("/t/c", True))
     client.call(r.delete("/t/c/x"))
     client.event()
+
+
+@scenario
+def container_flag_in_a_multi_makes_a_container(s: Scenario) -> None:
+    client = s.client()
+    client.call(r.multi(r.create("/t/c", flags=r.CONTAINER), r.create("/t/c/x")))
+    client.call(r.exists("/t/c", True))
+    client.call(r.delete("/t/c/x"))
+    client.event()

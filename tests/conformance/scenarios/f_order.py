@@ -154,6 +154,8 @@ def reads(s: Scenario) -> None:
 
 @scenario
 def writes_see_earlier_writes_of_the_pipeline(s: Scenario) -> None:
+    # No setACL among them: Apache checks later requests against the old ACL until it is applied, so what
+    # it answers depends on its speed.
     client = s.client()
     client.pipeline(
         r.create("/t/a"),
@@ -163,17 +165,18 @@ def writes_see_earlier_writes_of_the_pipeline(s: Scenario) -> None:
         r.set_data("/t/a", b"", 0),
         r.set_data("/t/a", b"", 0),
         r.set_data("/t/a", b"", 1),
-        r.set_acl("/t/a", [(r.READ | r.ADMIN, "world", "anyone")], 0),
         r.set_data("/t/a", b"", 2),
         r.create("/t/a/c"),
         r.delete("/t/a/b"),
-        r.set_acl("/t/a", r.OPEN, 1),
         r.delete("/t/a/b"),
         r.create("/t/a/s-", flags=r.SEQUENTIAL),
         r.create("/t/a/s-", flags=r.SEQUENTIAL),
         r.delete("/t/a/s-0000000001"),
         r.delete("/t/a/s-0000000002"),
+        r.delete("/t/a/s-0000000003"),
+        r.delete("/t/a/c"),
         r.delete("/t/a", 2),
+        r.delete("/t/a", 3),
         r.exists("/t/a"),
         r.create("/t/a", flags=r.EPHEMERAL),
         r.create("/t/a/b"),

@@ -9,6 +9,7 @@ import re
 
 from tests.conformance import requests as r
 from tests.conformance.scenario import Client, Scenario, on_server, scenario, wait_until
+from tests.conformance.wire import i32
 
 _WORDS = ("ruok", "srvr", "stat", "mntr", "conf", "isro", "dump", "cons")
 
@@ -96,7 +97,7 @@ def ruok_and_isro(s: Scenario) -> None:
 @scenario
 def word_after_the_handshake_is_a_frame(s: Scenario) -> None:
     client = s.client()
-    client.send_bytes(b"ruok", "ruok")
+    client.send_bytes(b"ruok" + i32(7) + i32(4), "ruok and the header of a request")
     client.expect_close()
 
 

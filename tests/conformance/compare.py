@@ -1,0 +1,46 @@
+"""Plays random scripts on two live servers: `python -m tests.conformance.compare FLAVOUR FLAVOUR SEEDS [COUNT]`.
+
+For example `... compare apache-3.9 zkstore-workers 1000 200` (ZKSTORE_APACHE_39 names the folder with the
+jars). Prints each seed whose transcripts differ, with the first differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from itertools import islice
+
+from tests.conformance import runner
+from tests.conformance.scenarios import r_random
+
+_DIFFERENCES_SHOWN = 12
+
+
+def main(argv: list[str] | None = None) -> int:
+    starts = runner.flavours()
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance.compare", description=__doc__)
+    parser.add_argument("left", choices=starts)
+    parser.add_argument("right", choices=starts)
+    parser.add_argument("first", type=int, help="the first seed")
+    parser.add_argument("count", type=int, nargs="?", default=1, help="how many seeds")
+    arguments = parser.parse_args(argv)
+    unlike = 0
+    with (
+        runner.Runner(starts[arguments.left]) as left,
+        runner.Runner(starts[arguments.right]) as right,
+    ):
+        for seed in range(arguments.first, arguments.first + arguments.count):
+            entry = r_random.entry(seed)
+            one, other = left.play_entry(entry), right.play_entry(entry)
+            if one != other:
+                unlike += 1
+                print(f"seed {seed}")
+                changes = difflib.unified_diff(one.splitlines(), other.splitlines(), n=2, lineterm="")
+                print("\n".join(f"  {line}" for line in islice(changes, 2, 2 + _DIFFERENCES_SHOWN)))
+    print(f"{unlike} of {arguments.count} seeds differ")
+    return 1 if unlike else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
