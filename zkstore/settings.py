@@ -65,6 +65,7 @@ class Settings:
     container_never_used_ms_max: int = 0  # znode.container.maxNeverUsedIntervalMs; 0: never
     close_session_txn_enabled: bool = True  # closeSessionTxn.enabled
 
+    accept_damage: bool = False  # zkstore.acceptDamage: serve although data is known to be damaged
     force_sync: bool = True  # forceSync=no switches the journal's flush off
     fsync_warning_threshold_ms: int = 1000  # fsync.warningthresholdms
     log_retention_ms: int = 7 * 24 * 3600 * 1000  # zkstore.logRetentionMs

@@ -18,8 +18,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import lmdb
-
 from zkstore.commit.loop import Loop
 from zkstore.constants import BATCH_REQUESTS_MAX, HEARTBEAT_INTERVAL_MS
 from zkstore.errors import StorageFull
@@ -44,7 +42,7 @@ class Keeper:
         on_stale_reader: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._loop = loop
-        self._env = replica.env
+        self._replica = replica
         self._reserve = reserve
         self._aio = aio
         self._on_stale_reader = on_stale_reader
@@ -101,8 +99,7 @@ class Keeper:
 
     def _look_at_disk(self) -> None:
         """Refuse writes that grow while the reserve cannot be had; say so once each way."""
-        end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
-        full = not self._reserve.ensure(end) or self._loop.writer.stalled
+        full = not self._reserve.ensure(self._replica.end_bytes()) or self._loop.writer.stalled
         if full != self._loop.full:
             if full:
                 _log.error(
@@ -118,9 +115,8 @@ class Keeper:
 
     def _look_at_readers(self) -> None:
         """A view that lives for seconds pins every page freed since: report whose it is."""
-        self._env.reader_check()
         held: dict[tuple[int, int], int] = {}
-        for pid, lmdb_id in _readers(self._env):
+        for pid, lmdb_id in self._replica.open_views():
             held[pid, lmdb_id] = self._held.get((pid, lmdb_id), 0) + 1
             if held[pid, lmdb_id] == _STALE_VIEW_CHECKS:
                 self._on_stale_reader(pid)
@@ -166,11 +162,3 @@ class Keeper:
                     due = f[nodes.CVERSION] > 0 or 0 < never_used_ms < age_ms
                 if due:
                     yield path
-
-
-def _readers(env: lmdb.Environment) -> Iterator[tuple[int, int]]:
-    """(pid, transaction id) of every open view, from LMDB's reader table."""
-    for line in env.readers().splitlines():
-        fields = line.split()
-        if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
-            yield int(fields[0]), int(fields[2])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -41,9 +42,19 @@ from zkstore.messaging import StreamChannel
 from zkstore.observability import log
 from zkstore.settings import Settings
 from zkstore.storage.disk import Disk
-from zkstore.storage.env import Replica, Reserve, data_path, open_replica, storage_dir
+from zkstore.storage.env import (
+    SUSPECT_NAME,
+    Replica,
+    Reserve,
+    data_path,
+    open_replica,
+    storage_dir,
+)
+from zkstore.storage.scrub import scrub
 from zkstore.storage.writer import Writer
 from zkstore.tree.auth import Providers
+
+_log = logging.getLogger("zkstore.commit")
 
 # Starting again changes nothing about these.
 _HOPELESS = (FormatError, CorruptionError, DirectoryInUse, ConfigError)
@@ -77,10 +88,35 @@ def open_writer(settings: Settings, disk: Disk) -> Opened:
         retention_bytes=settings.log_retention_bytes,
     )
     replayed = writer.recover()
+    _check_health(settings, replica, writer)
     reserve = Reserve(
         data_path(storage_dir(data_dir), replica.generation), disk, settings.disk_reserve_bytes
     )
     return Opened(replica, writer, reserve, replayed, time.monotonic() - started)
+
+
+def _check_health(settings: Settings, replica: Replica, writer: Writer) -> None:
+    """A replica that is suspect is scrubbed before it serves; a damaged one serves only if told to.
+
+    Raises: CorruptionError with every damage named.
+    """
+    found = []
+    if replica.journal_damaged:
+        found.append("journal: records that had been acknowledged are damaged")
+    suspect = replica.path.parent / SUSPECT_NAME
+    if suspect.exists():
+        _log.warning("%s: the data is suspect and is checked before it is served", suspect)
+        with writer.views.open() as view:
+            found += scrub(view)
+    if found and not settings.accept_damage:
+        raise CorruptionError(
+            f"{replica.path.parent}: damaged: {'; '.join(found)}."
+            " Restore a backup, or start with zkstore.acceptDamage=true to serve what is left"
+        )
+    for damage in found:
+        _log.error("served although damaged: %s", damage)
+    if not found:
+        suspect.unlink(missing_ok=True)
 
 
 class CommitServer:

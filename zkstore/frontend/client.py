@@ -68,7 +68,8 @@ class Client(asyncio.Protocol):
         self.watched_paths: set[bytes] = set()
         self.heard_ms = 0
         self.stats = Stats()
-        # enforce.auth.enabled: nothing but auth is served before an enforced scheme is proven (J17).
+        # enforce.auth.enabled: nothing but auth is served before an enforced scheme is proven
+        # (J17).
         self._barred = worker.settings.enforce_auth_enabled
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []  # bytes that are not parsed

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -288,7 +289,11 @@ class Supervisor:
                 worker.send_signal(signal.SIGKILL)
 
     def _suspect(self, reason: str) -> None:
+        """Has the data checked at the next start (commit/process.py)."""
         _log.error("the data of this replica is suspect: %s", reason)
+        folder = Path(self._settings.data_dir) / "zkstore"
+        with suppress(OSError):  # a disk that cannot be written to is not made worse
+            (folder / "suspect").write_text(reason + "\n")
 
     # Deaths
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ FIRST_GENERATION: Final = 1
 # Workers hold one slot each, tools and checkpoints a few; a slot is 64 bytes.
 READERS_MAX: Final = 512
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # LMDB's page size in a file made here
+SUSPECT_NAME: Final = "suspect"  # a file: the data is checked before it is served again
 _SUBDIRECTORY: Final = "zkstore"
 _LOCK_NAME: Final = "lock"
 _FORMAT_NAME: Final = "format"
@@ -140,6 +142,20 @@ class Replica:
             )
         finally:
             self.abandon()
+
+    def end_bytes(self) -> int:
+        """Where the last page of the data file ends."""
+        last: int = self.env.info()["last_pgno"]
+        page: int = self.env.stat()["psize"]
+        return (last + 1) * page
+
+    def open_views(self) -> Iterator[tuple[int, int]]:
+        """(pid, LMDB's transaction id) of every open view, dead readers cleared first."""
+        self.env.reader_check()
+        for line in self.env.readers().splitlines():
+            fields = line.split()
+            if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
+                yield int(fields[0]), int(fields[2])
 
     def abandon(self) -> None:
         """Close everything as it is; the next start recovers."""

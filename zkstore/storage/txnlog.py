@@ -73,12 +73,17 @@ def entries(zxid: int, value: bytes) -> Iterator[tuple[bytes, list[Any]]]:
 
     Raises: CorruptionError if the value's checksum is wrong; `zxid` is for its text.
     """
-    if len(value) < _BODY or _CRC.unpack_from(value)[0] != crc32(value[_CRC.size :]):
-        raise CorruptionError(f"log record of the batch that ends with zxid {zxid:#x}: wrong crc32")
+    check(zxid, value)
     flat = msgpack.unpackb(value[_BODY:], strict_map_key=False)
     return zip(flat[::2], flat[1::2], strict=True)
 
 
+def check(zxid: int, value: bytes) -> None:
+    """Raises: CorruptionError if the value's checksum is wrong."""
+    if len(value) < _BODY or _CRC.unpack_from(value)[0] != crc32(value[_CRC.size :]):
+        raise CorruptionError(f"log record of the batch that ends with zxid {zxid:#x}: wrong crc32")
+
+
 __all__ = [
-    "Label", "encode", "entries", "first_zxid_of", "label_of", "log_bytes_of", "txn_zxid",
+    "Label", "check", "encode", "entries", "first_zxid_of", "label_of", "log_bytes_of", "txn_zxid",
 ]  # fmt: skip

@@ -173,6 +173,14 @@ class View:
                 if zxid > after:
                     yield zxid, effects
 
+    def damaged_batches(self) -> Iterator[str]:
+        """Every batch of the log whose checksum is wrong, named."""
+        for key, value in scan.items(self._txn, schema.LOG):
+            try:
+                txnlog.check(schema.zxid_of(key), value)
+            except CorruptionError as e:
+                yield str(e)
+
     def log_covers(self, after: int) -> bool:
         """Whether the log still has every txn behind `after`."""
         return txnlog.first_zxid_of(scan.first(self._txn, schema.LOG)[1]) <= after + 1

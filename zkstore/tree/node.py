@@ -188,9 +188,12 @@ def digest_of(value: bytes) -> int:
     return digest
 
 
-def crc_of(path: bytes, data: bytes | None) -> int:
-    """What the head's crc must be: a scrub compares it."""
-    return crc32(data or b"", crc32(_digest_path(path) or b""))
+def intact(value: bytes, path: bytes, data: bytes | None) -> bool:
+    """Whether path, data and Stat are those that crc and digest were made of."""
+    f = unpack(value)
+    crc = crc32(data or b"", crc32(_digest_path(path) or b""))
+    digest = crc32(_pack_digest(f[6], f[7], f[16], f[8], f[9], f[10], f[3], f[12], f[4]), crc)
+    return crc == f[2] and (path.startswith(b"/zookeeper/") or digest == f[0])
 
 
 def _tail_start(value: bytes) -> int:
