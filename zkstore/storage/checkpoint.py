@@ -191,14 +191,16 @@ def _allocate_spare(spare: Path, disk: Disk, size: int) -> None:
 class Checkpointer:
     """Takes checkpoints of one environment. Its methods are called by the writing thread only."""
 
-    on_done: (
-        Callable[[], None] | None
-    )  # called in the flush thread when `poll` has something to say
+    # Called in the flush thread when `poll` has something to say.
+    on_done: Callable[[], None] | None
+    # Why none may be taken: it would hide lost records from the next start. Empty: nothing.
+    damage: str
 
     def __init__(self, env: lmdb.Environment, path: Path, disk: Disk, *, generation: int) -> None:
         """Pins the state that `env` was opened at: it is what the checkpoint on the disk names, and
         replaying must not overwrite its pages before the next checkpoint."""
         self.on_done = None
+        self.damage = ""
         self._env = env
         self._path = path
         self._data_dir = path.parent
@@ -209,6 +211,7 @@ class Checkpointer:
         self._next_pin: lmdb.Transaction | None = None
         self._next: Checkpoint | None = None
         self._thread: threading.Thread | None = None
+        self._finished = False  # by the thread, before it calls `on_done`
         self._durable: Checkpoint | None = None
         self._failure: StorageFailed | StorageFull | None = None
 
@@ -228,9 +231,11 @@ class Checkpointer:
     ) -> None:
         """Start a checkpoint of what is committed now; call it between two LMDB commits.
 
-        Raises: StorageFailed.
+        Raises: StorageFailed; CorruptionError while `damage` is set.
         """
         assert not self.busy, "a checkpoint is under way"
+        if self.damage:
+            raise CorruptionError(self.damage)
         pin = self._open_pin()
         meta_pages = self._disk.pread(self._fd, 2 * self._env.stat()["psize"], 0)
         meta = newest_meta(meta_pages, str(self._path))
@@ -251,6 +256,7 @@ class Checkpointer:
             meta_pages,
         )
         self._durable = self._failure = None
+        self._finished = False
         self._thread = threading.Thread(
             target=self._flush, args=(self._next, meta.end_bytes), name="checkpoint", daemon=True
         )
@@ -263,8 +269,9 @@ class Checkpointer:
         Raises: StorageFull: it was not taken, the one before stands. StorageFailed: stop.
         """
         thread = self._thread
-        if thread is None or thread.is_alive():
+        if thread is None or not self._finished:
             return None
+        thread.join()  # it may be in `on_done` still
         self._thread = None
         done, self._next = self._next, None
         pin, self._next_pin = self._next_pin, None
@@ -346,5 +353,6 @@ class Checkpointer:
         except lmdb.Error as error:
             self._failure = StorageFailed(f"flush {self._path}: {error}")
         finally:
+            self._finished = True
             if self.on_done is not None:
                 self.on_done()
