@@ -58,30 +58,24 @@ class Deferred(NamedTuple):
 class TreeSource:
     """The applied tree, for prep: the view of the message that is being handled."""
 
+    node: Callable[[bytes], bytes | None]
+    acl: Callable[[int], Acl]
+    ephemerals: Callable[[int], list[bytes]]
+
     def __init__(self, writer: Writer) -> None:
         self._views = writer.views
         self._view: View | None = None
 
     def __enter__(self) -> None:
         assert self._view is None
-        self._view = self._views.open()
+        self._view = view = self._views.open()
+        # The view's own methods: a layer between would cost a call for every node.
+        self.node, self.acl, self.ephemerals = view.node, view.acl, view.ephemerals
 
     def __exit__(self, *_: object) -> None:
         assert self._view is not None
         self._view.close()
         self._view = None
-
-    def node(self, path: bytes) -> bytes | None:
-        assert self._view is not None
-        return self._view.node(path)
-
-    def acl(self, acl_id: int) -> Acl:
-        assert self._view is not None
-        return self._view.acl(acl_id)
-
-    def ephemerals(self, session_id: int) -> list[bytes]:
-        assert self._view is not None
-        return self._view.ephemerals(session_id)
 
 
 class Loop:
@@ -244,7 +238,8 @@ class Loop:
         """Hand a txn to the core; every txn of this process goes this way."""
         self.core.propose(Proposal(txn.zxid, txns.encode(txn)))
         self.writer.remember(txn)
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def _sync(self, connection: Connection, xid: int, frame: bytes) -> None:
         """Reference B10: answered behind everything that was proposed before it."""

@@ -75,7 +75,8 @@ def _encode_path(body: Body) -> bytes:
 
 
 def _encode_set_data(body: Body) -> bytes:
-    return buffer(body[0]) + buffer(body[1]) + pack_int(body[2])
+    path, data, version = body
+    return pack_int(len(path)) + bytes(path) + buffer(data) + pack_int(version)
 
 
 def _encode_set_acl(body: Body) -> bytes:

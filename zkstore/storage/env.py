@@ -110,9 +110,9 @@ class Replica:
     journal: Journal
     checkpointer: Checkpointer
     replay: list[bytes]  # journal payloads from the checkpoint on; skip what is <= applied
-    journal_damaged: (
-        bool  # acknowledged records are lost: do not vote, a lone server does not serve
-    )
+    # Acknowledged records are lost (`journal.damage` says where): do not vote; a lone server does
+    # not serve. No checkpoint can be taken before `accept_damage`.
+    journal_damaged: bool
     generation: int
     applied: int  # of the checkpoint that LMDB stands at now
     accepted_epoch: int
@@ -156,6 +156,14 @@ class Replica:
             fields = line.split()
             if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
                 yield int(fields[0]), int(fields[2])
+
+    def accept_damage(self) -> None:
+        """The lost records came back from a peer, or whoever owns the data says to go on without.
+
+        The next checkpoint puts the journal's damage behind it.
+        """
+        self.journal_damaged = False
+        self.checkpointer.damage = ""
 
     def abandon(self) -> None:
         """Close everything as it is; the next start recovers."""
@@ -394,6 +402,7 @@ def _recover(
         recovered, payloads, damaged = Journal.recover(
             log_directory, disk, cp.position, segment_bytes=segment_bytes
         )
+        checkpointer.damage = recovered.damage
         undo.pop_all()
     return Replica(
         env=env,

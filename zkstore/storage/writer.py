@@ -59,10 +59,12 @@ class _Source:
     def __init__(self, lmdb_txn: lmdb.Transaction, acl_ids: dict[bytes, int]) -> None:
         self._txn = lmdb_txn
         self._get = scan.getter(lmdb_txn)
+        self.keys: dict[bytes, bytes] = {}  # of the nodes that were looked at
         self._acl_ids = acl_ids
 
     def node(self, path: bytes) -> bytes | None:
-        return self._get(schema.node_key(path))
+        self.keys[path] = key = schema.node_key(path)
+        return self._get(key)
 
     def ephemerals(self, session_id: int) -> list[bytes]:
         prefix = schema.ephemerals_prefix(session_id)
@@ -206,14 +208,15 @@ class Writer:
         decoded = self._decoded
         try:
             with self._env.begin(write=True) as lmdb_txn:
-                batch = Batch(_Source(lmdb_txn, self._acl_ids), totals)
+                source = _Source(lmdb_txn, self._acl_ids)
+                batch = Batch(source, totals)
                 for zxid, encoded in proposals:
                     txn = decoded.get(zxid) or txns.decode(encoded)
                     result, effects = batch.apply(txn)
                     applied.append(Applied(txn, result))
                     entries.append(encoded)
                     entries.append(effects)
-                _write(lmdb_txn, batch)
+                _write(lmdb_txn, batch, source.keys)
                 last = proposals[-1].zxid
                 value = txnlog.encode(proposals[0].zxid, totals, self._log_bytes, entries)
                 lmdb_txn.put(schema.log_key(last), value, append=True)
@@ -316,15 +319,14 @@ def _put_acl(lmdb_txn: lmdb.Transaction, encoded: bytes, acl_id: int) -> None:
     lmdb_txn.put(schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big"))
 
 
-def _write(lmdb_txn: lmdb.Transaction, batch: Batch) -> None:
-    """The batch's changes, each record once."""
+def _write(lmdb_txn: lmdb.Transaction, batch: Batch, keys: dict[bytes, bytes]) -> None:
+    """The batch's changes, each record once; every changed node was looked at, so has its key."""
     put, delete = lmdb_txn.put, lmdb_txn.delete
-    node_key = schema.node_key
     for path, value in batch.nodes.items():
         if value is not None:
-            put(node_key(path), value)
+            put(keys[path], value)
         else:
-            delete(node_key(path))
+            delete(keys[path])
     for data_id, data in batch.data.items():
         put(schema.data_key(data_id), data)
     for encoded, acl_id in batch.acls.items():

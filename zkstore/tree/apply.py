@@ -29,6 +29,7 @@ from zkstore.tree.paths import split, wrap_int
 Result = tuple[int, bytes]
 Effects = list[int | bytes | None]
 
+_UNSEEN: Final = b""  # no value of a node is empty
 _OK: Final = int(Code.OK)
 _NO_NODE: Final[Result] = (int(Code.NO_NODE), b"")
 _NODE_EXISTS: Final[Result] = (int(Code.NODE_EXISTS), b"")
@@ -74,10 +75,8 @@ class Batch:
 
     def node(self, path: bytes) -> bytes | None:
         """The node's value as this batch sees it."""
-        try:
-            return self.nodes[path]
-        except KeyError:
-            return self._source.node(path)
+        value = self.nodes.get(path, _UNSEEN)
+        return self._source.node(path) if value is _UNSEEN else value
 
     def apply(self, txn: Txn) -> tuple[Result, Effects]:
         """Apply one txn; returns what its client is told and the effects."""
@@ -112,14 +111,19 @@ class Batch:
         old = self.node(path)
         if old is None:
             return _NO_NODE
-        new = nodes.with_data(
-            old, path, data, zxid=zxid, time_ms=time_ms, version=version,
-            data_id=self._apart(data),
-        )  # fmt: skip
         fields = nodes.unpack(old)
+        data_id = length = 0
+        if data is not None:
+            length = len(data)
+            if length > INLINE_DATA_BYTES_MAX:
+                data_id = self._apart(data)
+        new, digest = nodes.with_data(
+            old, fields, path, data,
+            zxid=zxid, time_ms=time_ms, version=version, data_id=data_id,
+        )  # fmt: skip
         totals = self.totals
-        totals.bytes += (len(data) if data is not None else 0) - fields[nodes.DATA_LENGTH]
-        totals.digest += nodes.digest_of(new) - fields[0]
+        totals.bytes += length - fields[nodes.DATA_LENGTH]
+        totals.digest += digest - fields[0]
         self.nodes[path] = new
         self.effects += (op.NODE_DATA_CHANGED, path, fields[nodes.ACL_ID], 0, old, None)
         return _OK, new[nodes.STAT]

@@ -128,7 +128,7 @@ class Prep:
             self._owned.setdefault(owner, {})[path] = there
 
     def _require(self, acl: Acl, perm: int, identities: Iterable[Identity]) -> None:
-        if acl != acls.OPEN and not acls.allows(acl, perm, identities, self._providers):
+        if acl is not acls.OPEN and not acls.allows(acl, perm, identities, self._providers):
             raise ZooKeeperError(Code.NO_AUTH)
 
     # ---- requests --------------------------------------------------------------------------------
@@ -228,12 +228,18 @@ class Prep:
         identities: tuple[Identity, ...],
     ) -> Body:
         path, data, version = request
-        if path is None or not paths.valid(path):
+        if path is None:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
-        node = self._get(path)
-        self._require(node.acl, op.WRITE, identities)
-        new_version = _next_version(node.version, version)
-        self._put(path, node._replace(zxid=zxid, version=new_version))
+        try:
+            node = self._get(path)
+        except ZooKeeperError:
+            if not paths.valid(path):  # a path that exists need not be looked at
+                raise ZooKeeperError(Code.BAD_ARGUMENTS) from None
+            raise
+        _, _, current, cversion, aversion, owner, children, acl = node
+        self._require(acl, op.WRITE, identities)
+        new_version = _next_version(current, version)
+        self._put(path, Change(zxid, True, new_version, cversion, aversion, owner, children, acl))
         return path, data, new_version
 
     def _prep_create(

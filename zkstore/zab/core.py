@@ -37,16 +37,12 @@ class Core:
         self.last_proposed = last_logged
         self.last_logged = last_logged
         self.last_committed = last_committed
+        self.outstanding = 0  # proposals that are not committed yet
         self._unlogged: list[Proposal] = []  # proposed, in no Ready yet
         self._outstanding: deque[Proposal] = deque()  # logged or being so
         self._acked: dict[int, int] = {}  # server id → the last zxid that is in its journal
         self._committed: list[Proposal] = []  # of a quorum, in no Ready yet
         self._busy: Ready | None = None
-
-    @property
-    def outstanding(self) -> int:
-        """Proposals that are not committed yet."""
-        return len(self._outstanding) + len(self._unlogged)
 
     def next_zxid(self) -> int:
         """The zxid that the next proposal must bear (its txn's header holds it)."""
@@ -61,6 +57,7 @@ class Core:
         if self.outstanding >= OUTSTANDING_PROPOSALS_MAX:
             raise ZooKeeperError(Code.THROTTLED_OP, f"{self.outstanding} proposals outstanding")
         self.last_proposed = proposal.zxid
+        self.outstanding += 1
         self._unlogged.append(proposal)
 
     def ready(self) -> Ready | None:
@@ -96,6 +93,7 @@ class Core:
         outstanding = self._outstanding
         while outstanding and outstanding[0].zxid <= upto:
             self._committed.append(outstanding.popleft())
+            self.outstanding -= 1
         self.last_committed = upto
 
     def withdraw(self, refused: Ready) -> list[Proposal]:
@@ -109,5 +107,6 @@ class Core:
         self._busy = None
         assert len(self._outstanding) == len(refused.append), "older proposals are outstanding"
         self._outstanding.clear()
+        self.outstanding = len(self._unlogged)
         self.last_proposed = self.last_logged
         return refused.append
