@@ -252,6 +252,21 @@ def test_whoever_waits_is_told(setting: Setting) -> None:
         setting.checkpointer.wait()
 
 
+def test_who_is_told_finds_it_done(setting: Setting) -> None:
+    """The flush thread itself is not over when it tells; a single poll must do."""
+    told, polling = threading.Event(), threading.Event()
+
+    def tell() -> None:
+        told.set()
+        polling.wait(10)
+
+    setting.checkpointer.on_done = tell
+    setting.checkpointer.begin(**MARK)
+    assert told.wait(10)
+    threading.Timer(0.05, polling.set).start()
+    assert setting.checkpointer.poll() is not None
+
+
 def test_last_pages_that_were_never_written_are_made_up_for(setting: Setting) -> None:
     """Pages taken at the end and given back in one transaction count, but are not written."""
     with setting.env.begin(write=True) as txn:

@@ -145,9 +145,11 @@ def test_a_damaged_journal_is_said_and_stays_said(tmp_path: Path) -> None:
         again = open_at(tmp_path)
         assert again.journal_damaged
         assert str(path) in again.journal.damage
+        with pytest.raises(CorruptionError, match=str(path)):
+            again.checkpointer.take(applied=0, position=again.journal.end, **EPOCHS)
         again.close(applied=0, **EPOCHS)  # takes no checkpoint
     again = open_at(tmp_path)
-    again.journal_damaged = False  # has its data from a peer, or was told to go on
+    again.accept_damage()
     again.close(applied=9, **EPOCHS)
     again = open_at(tmp_path)
     assert (again.journal_damaged, again.applied) == (False, 9)
