@@ -72,7 +72,8 @@ class Prep:
         self._now_ms = now_ms
         self._changes: dict[bytes, Change] = {}
         self._in_flight: deque[tuple[int, bytes]] = deque()  # (zxid, path), zxids rising
-        self._owned: dict[int, dict[bytes, bool]] = {}  # session → ephemerals in flight
+        # session → paths of ephemerals it made in flight; some may be gone again, see `_owned_by`
+        self._made: dict[int, dict[bytes, None]] = {}
         # What a failing multi has to put back: path → the change before; None: outside of a multi.
         self._undo: dict[bytes, Change | None] | None = None
 
@@ -84,7 +85,7 @@ class Prep:
         if in_flight and in_flight[-1][0] <= zxid:
             in_flight.clear()
             self._changes.clear()
-            self._owned.clear()
+            self._made.clear()
             return
         while in_flight and in_flight[0][0] <= zxid:
             _, path = in_flight.popleft()
@@ -96,7 +97,7 @@ class Prep:
         """Forget all changes in flight: their txns will never be applied."""
         self._in_flight.clear()
         self._changes.clear()
-        self._owned.clear()
+        self._made.clear()
 
     def _get(self, path: bytes) -> Change:
         """The node with the changes in flight. Raises: ZooKeeperError(NO_NODE)."""
@@ -123,9 +124,19 @@ class Prep:
         self._changes[path] = change
         self._in_flight.append((change.zxid, path))
 
-    def _own(self, owner: int, path: bytes, there: bool) -> None:
-        if nodes.is_ephemeral(owner):
-            self._owned.setdefault(owner, {})[path] = there
+    def _owned_by(self, session_id: int) -> list[bytes]:
+        """The session's ephemerals with the changes in flight."""
+        stored = dict.fromkeys(self._source.ephemerals(session_id))
+        owned = []
+        for path in {**stored, **self._made.get(session_id, {})}:
+            change = self._changes.get(path)
+            if change is None:
+                mine = path in stored
+            else:
+                mine = change.exists and change.owner == session_id
+            if mine:
+                owned.append(path)
+        return owned
 
     def _require(self, acl: Acl, perm: int, identities: Iterable[Identity]) -> None:
         if acl is not acls.OPEN and not acls.allows(acl, perm, identities, self._providers):
@@ -196,8 +207,7 @@ class Prep:
 
     def _roll_back(self, undo: dict[bytes, Change | None]) -> None:
         for path, before in undo.items():
-            after = self._changes.pop(path)
-            self._own(after.owner, path, not after.exists)
+            del self._changes[path]
             if before is not None:
                 self._changes[path] = before
 
@@ -228,7 +238,7 @@ class Prep:
         identities: tuple[Identity, ...],
     ) -> Body:
         path, data, version = request
-        if path is None:
+        if not path:  # the root's other name is for reads only
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         try:
             node = self._get(path)
@@ -286,7 +296,8 @@ class Prep:
             parent_path, parent._replace(zxid=zxid, cversion=cversion, children=parent.children + 1)
         )
         self._put(path, Change(zxid, True, 0, 0, 0, owner, 0, acl))
-        self._own(owner, path, True)
+        if nodes.is_ephemeral(owner):
+            self._made.setdefault(owner, {})[path] = None
         return kind, body
 
     def _check_flags(self, kind: int, request: requests.Create) -> None:
@@ -327,7 +338,6 @@ class Prep:
         parent = self._get(parent_path)
         self._put(parent_path, parent._replace(zxid=zxid, children=parent.children - 1))
         self._put(path, node._replace(zxid=zxid, exists=False))
-        self._own(node.owner, path, False)
 
     def _prep_set_acl(
         self,
@@ -362,16 +372,9 @@ class Prep:
 
     def close_session(self, zxid: int, session_id: int, cxid: int) -> Txn:
         """One txn that deletes all the session's ephemerals; it lists them while they fit (E20)."""
-        in_flight = self._owned.pop(session_id, {})
-        owned = dict.fromkeys(self._source.ephemerals(session_id))
-        for path, there in in_flight.items():
-            if there:
-                owned[path] = None
-            else:
-                owned.pop(path, None)
-        for path in owned:
+        listed = self._owned_by(session_id)
+        for path in listed:
             self._drop(zxid, path, self._get(path))
-        listed = list(owned)
         if not self._close_session_paths or (
             sum(map(len, listed)) + 4 * len(listed) > CLOSE_SESSION_PATHS_BYTES_MAX
         ):
