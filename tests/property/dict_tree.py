@@ -77,11 +77,12 @@ class DictTree:
                 self.nodes.pop(path, None)
         self.apart.update(batch.data)
         self.acl_ids.update(batch.acls)
-        for (session_id, path), there in batch.ephemerals.items():
-            if there:
-                self.owned.setdefault(session_id, {})[path] = None
-            else:
-                self.owned.get(session_id, {}).pop(path, None)
+        for session_id, owned in batch.ephemerals.items():
+            for path, there in owned.items():
+                if there:
+                    self.owned.setdefault(session_id, {})[path] = None
+                else:
+                    self.owned.get(session_id, {}).pop(path, None)
         for path, there in batch.sweep.items():
             (self.sweep.add if there else self.sweep.discard)(path)
         for session_id, timeout_ms in batch.sessions.items():

@@ -108,7 +108,7 @@ class Writer:
             self.applied, self._log_bytes, self.totals = view.label()
         self._trimmed_bytes = self._front_bytes()
 
-    # ---- start -----------------------------------------------------------------------------------
+    # ---- start
 
     def _plant(self) -> None:
         """The nodes that every tree begins with (reference E1). Their times and zxids are zero."""
@@ -157,7 +157,6 @@ class Writer:
         return len(ordered)
 
     # ---- the core's work
-    # ---------------------------------------------------------------------------
 
     def remember(self, txn: Txn) -> None:
         """Keep a txn that was made here, so that applying it need not decode it again."""
@@ -234,7 +233,6 @@ class Writer:
         return applied
 
     # ---- the log's front
-    # ---------------------------------------------------------------------------
 
     def _front_bytes(self) -> int:
         """Log bytes in front of the oldest batch that is kept."""
@@ -263,7 +261,6 @@ class Writer:
             self._trimmed_bytes = txnlog.log_bytes_of(value)
 
     # ---- checkpoints
-    # -------------------------------------------------------------------------------
 
     def _mark(self) -> dict[str, Any]:
         """What a checkpoint says of this state."""
@@ -331,12 +328,13 @@ def _write(lmdb_txn: lmdb.Transaction, batch: Batch, keys: dict[bytes, bytes]) -
         put(schema.data_key(data_id), data)
     for encoded, acl_id in batch.acls.items():
         _put_acl(lmdb_txn, encoded, acl_id)
-    for (session_id, path), there in batch.ephemerals.items():
-        key = schema.ephemeral_key(session_id, path)
-        if there:
-            put(key, path)
-        else:
-            delete(key)
+    for session_id, paths_there in batch.ephemerals.items():
+        for path, there in paths_there.items():
+            key = schema.ephemeral_key(session_id, path)
+            if there:
+                put(key, path)
+            else:
+                delete(key)
     for path, there in batch.sweep.items():
         if there:
             put(schema.sweep_key(path), path)

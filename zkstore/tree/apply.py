@@ -68,7 +68,7 @@ class Batch:
         self.nodes: dict[bytes, bytes | None] = {}
         self.data: dict[int, bytes] = {}  # by data id: what lives apart
         self.acls: dict[bytes, int] = {}  # new ACLs: encoded → id
-        self.ephemerals: dict[tuple[int, bytes], bool] = {}  # (session, path) → there or gone
+        self.ephemerals: dict[int, dict[bytes, bool]] = {}  # session → path → there or gone
         self.sweep: dict[bytes, bool] = {}  # containers and TTL nodes: there or gone
         self.sessions: dict[int, int | None] = {}  # → timeout_ms
         self.effects: Effects = []  # of the txn at hand
@@ -182,7 +182,7 @@ class Batch:
         if owner:
             if nodes.is_ephemeral(owner):
                 totals.ephemerals += 1
-                self.ephemerals[session_id, path] = True
+                self.ephemerals.setdefault(session_id, {})[path] = True
             else:
                 self.sweep[path] = True
 
@@ -215,7 +215,7 @@ class Batch:
         if owner:
             if nodes.is_ephemeral(owner):
                 totals.ephemerals -= 1
-                self.ephemerals[owner, path] = False
+                self.ephemerals.setdefault(owner, {})[path] = False
             else:
                 self.sweep[path] = False
         self.effects += (
@@ -264,12 +264,9 @@ class Batch:
 
     def _close_session(self, zxid: int, session_id: int, paths: list[bytes]) -> Result:
         """Delete what the session owns: the paths that prep listed, and any that it did not."""
-        owned = dict.fromkeys(paths)
-        owned.update(dict.fromkeys(self._source.ephemerals(session_id)))
-        for (owner, path), there in self.ephemerals.items():
-            if owner == session_id and there:
-                owned[path] = None
-        for path in owned:
+        there = dict.fromkeys(self._source.ephemerals(session_id), True)
+        there.update(self.ephemerals.get(session_id, {}))
+        for path in dict.fromkeys((*paths, *(path for path in there if there[path]))):
             self._delete(zxid, path)
         self.sessions[session_id] = None
         return _OK, b""
