@@ -95,7 +95,6 @@ class Keeper:
             _log.warning("checkpoint put off: %s", e)
 
     # ---- the disk
-    # --------------------------------------------------------------------------------------
 
     def _look_at_disk(self) -> None:
         """Refuse writes that grow while the reserve cannot be had; say so once each way."""
@@ -111,7 +110,6 @@ class Keeper:
         self._loop.full = full
 
     # ---- readers
-    # ---------------------------------------------------------------------------------------
 
     def _look_at_readers(self) -> None:
         """A view that lives for seconds pins every page freed since: report whose it is."""
@@ -123,7 +121,6 @@ class Keeper:
         self._held = held
 
     # ---- containers and TTL nodes
-    # ------------------------------------------------------------------------
 
     def _sweep_some(self, now: float) -> None:
         """Delete due containers and TTL nodes, not faster than the configured pace."""

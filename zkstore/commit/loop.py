@@ -114,7 +114,6 @@ class Loop:
         self._refused = Limited(_log, logging.ERROR)
 
     # ---- from the workers
-    # ----------------------------------------------------------------------------
 
     def attach(self, channel: Channel) -> Port:
         """A worker has come."""
@@ -257,7 +256,6 @@ class Loop:
         self._deferred.append(Deferred(self.core.last_proposed, connection, frame))
 
     # ---- the turn
-    # --------------------------------------------------------------------------------------
 
     def turn(self) -> None:
         """One batch: perform what the core wants until it has nothing to say, then send."""

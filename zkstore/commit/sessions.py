@@ -60,7 +60,6 @@ class Sessions:
                 self._next_id = session_id + 1
 
     # ---- connecting
-    # ----------------------------------------------------------------------------------
 
     def connect(self, connection: Connection, frame: bytes) -> None:
         """A ConnectRequest came."""
@@ -142,7 +141,6 @@ class Sessions:
         self._put(connection, ipc.SESSION, zxid, [frame, session.session_id, timeout_ms])
 
     # ---- ending
-    # --------------------------------------------------------------------------------------
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is gone; its session stays until it expires (H9)."""

@@ -78,13 +78,13 @@ class Client(asyncio.Protocol):
         self._in_flight: deque[tuple[float, int]] = deque()  # unanswered writes: when, which op
         # frames that wait, from the first read on
         self._queue: deque[tuple[bytes, float]] = deque()
+        self._held: deque[tuple[int, bytes]] = deque()  # (zxid, event), see `notify`
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._stalled = False  # the transport's buffer is full
         self._paused = False  # reading from the socket is off
 
     # ---- the transport's calls
-    # ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -119,7 +119,6 @@ class Client(asyncio.Protocol):
         self.worker.flush()
 
     # ---- parsing
-    # -----------------------------------------------------------------------------------
 
     def _advance(self, data: bytes, now: float) -> None:
         """Take in bytes and serve all that can be served now."""
@@ -244,7 +243,6 @@ class Client(asyncio.Protocol):
         return True
 
     # ---- requests
-    # ----------------------------------------------------------------------------------
 
     def _wait(self, frame: bytes, now: float) -> None:
         self._queue.append((frame, now))
@@ -319,7 +317,6 @@ class Client(asyncio.Protocol):
         return acls.allows(acl, perm, self.identities, self.worker.providers)
 
     # ---- what the commit process says
-    # ----------------------------------------------------------------
 
     def connected(self, session_id: int, timeout_ms: int, frame: bytes, zxid: int) -> None:
         """The session is there."""
@@ -335,7 +332,11 @@ class Client(asyncio.Protocol):
         """The oldest write in flight has its reply."""
         since, kind = self._in_flight.popleft()
         self.worker.outstanding -= 1
+        if self._held:
+            self.release(zxid)
         self.send(frame)
+        if self._held and not self._in_flight:
+            self.release(self._held[-1][0])
         self._note(kind, unpack_int(frame, 4)[0], zxid, since)
 
     def go_on(self, view: View | None) -> View | None:
@@ -363,8 +364,22 @@ class Client(asyncio.Protocol):
         """Whether the queue can move on."""
         return bool(self._queue or self._chunks or self._paused) and not self._in_flight
 
+    def notify(self, zxid: int, frame: bytes) -> None:
+        """An event; held while replies are on their way, as an earlier one may be among them."""
+        if self._in_flight:
+            self._held.append((zxid, frame))
+            self.worker.holding[self] = None
+        else:
+            self.send(frame)
+
+    def release(self, upto: int) -> bool:
+        """Send the held events up to this zxid; returns whether any is still held."""
+        held = self._held
+        while held and held[0][0] <= upto:
+            self.send(held.popleft()[1])
+        return bool(held)
+
     # ---- sending
-    # -----------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
         """Queue a frame for the end of the turn."""

@@ -4,9 +4,7 @@ Owns:   the clients by number, the watch tables, the batch of requests that goes
         process this turn.
 Invariants:
   1. WatchFirst: before anything newer than `position` is shown to a client, all events up to it
-     have been queued.
-     Events and replies are merged by zxid: the event of a change precedes the reply of the request
-     that made it.
+     have been queued; among the replies to a client's own writes they stand in the order of zxids.
   2. A view never outlives the call that opened it.
   3. ReadYourReplica: every read opens a view of its own turn, so it sees all that any reply has
      told of.
@@ -56,6 +54,7 @@ class Worker:
         self.position = 0  # the zxid up to which watchers have been told
         self.outstanding = 0  # requests of all clients that are not answered
         self.dirty: list[Client] = []  # clients with something to send this turn
+        self.holding: dict[Client, None] = {}  # clients whose events wait for their replies
         self.latency = Latency()
         self._views = views
         self._loop = loop
@@ -74,7 +73,6 @@ class Worker:
         self.stopping = False
 
     # ---- life
-    # --------------------------------------------------------------------------------------
 
     def start(self, channel: Channel) -> None:
         """Begin to talk to the commit process."""
@@ -106,12 +104,12 @@ class Worker:
             return
         self.on_count(len(self._clients))
         self.watches.forget(client)
+        self.holding.pop(client, None)
         if client.session_id:
             self._touched([client])
         self.submit(ipc.CLOSED, client, None)
 
     # ---- to the commit process
-    # -----------------------------------------------------------------------
 
     def submit(self, kind: int, client: Client, payload: object) -> None:
         """Add an item to this turn's message."""
@@ -158,33 +156,25 @@ class Worker:
         return (time.monotonic() - self._heartbeat) * 1000 < max(limit_ms, 1000)
 
     # ---- views and watches
-    # -------------------------------------------------------------------------
 
     def view(self) -> View:
         """A view of the newest state, after everybody was told of what led to it."""
         view = self._views.open()
         applied = view.applied
+        assert applied >= self.applied, (applied, self.applied)
         if applied != self.position:
             if self.watches:
-                self._walk(view, [], 0)
+                self._walk(view)
             self.position = applied
         return view
 
-    def _walk(self, view: View, items: ipc.Message, at: int) -> int:
-        """Fire the watches up to the view; deliver the items (from `at`) that come before each
-        change.
-
-        Returns where the items that are not delivered begin.
-        """
+    def _walk(self, view: View) -> None:
+        """Fire the watches up to the view."""
         if not view.log_covers(self.position):
             self._lost_track()
-            return at
+            return
         watches = self.watches
-        end = len(items)
         for zxid, effects in view.log(self.position):
-            while at < end and items[at + 2] < zxid:
-                self._deliver(items, at)
-                at += ipc.TO_WORKER_WIDTH
             for effect in range(0, len(effects), 6):
                 kind, path, acl_id, parent_acl_id = effects[effect : effect + 4]
                 if kind == op.NODE_DATA_CHANGED:
@@ -197,9 +187,6 @@ class Worker:
                     continue
                 for event_type, changed, event_acl_id, watchers in events:
                     self._tell(view, zxid, event_type, changed, event_acl_id, watchers)
-            self.position = zxid
-        self.position = view.applied
-        return at
 
     def _tell(
         self, view: View, zxid: int, kind: int, path: bytes, acl_id: int, watchers: list[Any]
@@ -209,7 +196,7 @@ class Worker:
         acl = None if acl_id == -1 else view.acl(acl_id)
         for client in watchers:
             if acl is None or client.allowed(acl, op.READ):
-                client.send(frame)
+                client.notify(zxid, frame)
 
     def _lost_track(self) -> None:
         """The log no longer reaches back to where the watches stand: their clients must start
@@ -219,24 +206,20 @@ class Worker:
                 client.fail("its watches fell behind the log")
 
     # ---- from the commit process
-    # -------------------------------------------------------------------
 
     def on_message(self, message: ipc.Message) -> None:
         """Replies and news: events first, then the replies, in the order of their zxids."""
         self._heartbeat = time.monotonic()
         self.applied = message[0]
-        at = 1
-        moved: dict[Client, None] = {}
         if self.watches and self.applied > self.position:
-            with self._views.open() as view:
-                assert view.applied >= self.applied, (view.applied, self.applied)
-                at = self._walk(view, message, at)
-        for item in range(at, len(message), ipc.TO_WORKER_WIDTH):
-            self._deliver(message, item)
-        for item in range(1, len(message), ipc.TO_WORKER_WIDTH):
-            client = self._clients.get(message[item + 1])
+            self.view().close()
+        moved: dict[Client, None] = {}
+        for at in range(1, len(message), ipc.TO_WORKER_WIDTH):
+            client = self._deliver(*message[at : at + ipc.TO_WORKER_WIDTH])
             if client is not None and client.waiting():
                 moved[client] = None
+        if self.holding:
+            self.holding = {c: None for c in self.holding if c.release(self.applied)}
         self._go_on(moved)
         self.flush()
 
@@ -250,15 +233,14 @@ class Worker:
             if view is not None:
                 view.close()
 
-    def _deliver(self, items: ipc.Message, at: int) -> None:
-        """Hand one item of a message to its client."""
-        kind, number, zxid, payload = items[at : at + ipc.TO_WORKER_WIDTH]
+    def _deliver(self, kind: int, number: int, zxid: int, payload: Any) -> Client | None:
+        """Hand one item of a message to its client, which is returned."""
         if kind == ipc.GATHER:
             self._add(ipc.GATHERED, number, self.report(payload))
-            return
+            return None
         client = self._clients.get(number)
         if client is None:
-            return
+            return None
         if kind == ipc.REPLY:
             client.answered(zxid, payload)
         elif kind == ipc.SESSION:
@@ -278,9 +260,9 @@ class Worker:
             if payload:
                 self.complain(client, payload)
             client.drop()
+        return client
 
     # ---- the end of a turn
-    # -------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send what the turn produced."""
@@ -300,7 +282,6 @@ class Worker:
         self.flush()
 
     # ---- counting and talking
-    # ------------------------------------------------------------------------
 
     def served(self, latency_s: float) -> None:
         self.latency.add(latency_s * 1000)
