@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 # ---- what a worker keeps for one client
-# -------------------------------------------------------------
 # unsent replies and events; beyond: connection closed
 CLIENT_WRITE_BUFFER_BYTES_MAX: Final = 32 << 20
 CLIENT_WRITE_BUFFER_BYTES_HIGH: Final = 1 << 20  # beyond: requests of this client are not read
@@ -17,26 +16,22 @@ CONNECT_FRAME_BYTES_MAX: Final = 1024  # a ConnectRequest has 44 or 45 bytes
 WATCHES_PER_REQUEST_MAX: Final = 1 << 20  # paths in one setWatches; the frame limit comes first
 
 # ---- between a worker and the commit process
-# --------------------------------------------------------
 IPC_MESSAGE_BYTES_MAX: Final = 1 << 30  # a batch of requests or replies; larger is a bug of ours
 HEARTBEAT_INTERVAL_MS: Final = 250  # commit process to workers
 TOUCH_INTERVAL_MS: Final = 200  # workers to commit process: which sessions were heard
 GATHER_TIMEOUT_MS: Final = 1000  # how long `stat` and its kin wait for a worker's part
 
 # ---- one batch
-# --------------------------------------------------------------------------------------
 BATCH_REQUESTS_MAX: Final = 1000  # requests prepared for one journal record
 BATCH_BYTES_MAX: Final = 4 << 20  # request bytes after which a batch is closed
 OUTSTANDING_PROPOSALS_MAX: Final = 10_000
 
 # ---- sessions
-# ---------------------------------------------------------------------------------------
 PASSWORD_BYTES: Final = 16
 CLOSE_SESSION_PATHS_BYTES_MAX: Final = 512 << 10  # paths listed in a closeSession txn, else none
 TTL_MS_MAX: Final = (1 << 40) - 1
 
 # ---- storage
-# ----------------------------------------------------------------------------------------
 INLINE_DATA_BYTES_MAX: Final = 1024  # larger data lives apart from its node
 LMDB_KEY_BYTES_MAX: Final = 511
 LOG_TRIM_BATCHES_MAX: Final = 2  # batches trimmed for each one appended

@@ -77,7 +77,7 @@ class Prep:
         # What a failing multi has to put back: path → the change before; None: outside of a multi.
         self._undo: dict[bytes, Change | None] | None = None
 
-    # ---- changes in flight ---------------------------------------------------------------------
+    # ---- changes in flight
 
     def applied(self, zxid: int) -> None:
         """Forget the changes of txns up to this one."""
@@ -142,7 +142,7 @@ class Prep:
         if acl is not acls.OPEN and not acls.allows(acl, perm, identities, self._providers):
             raise ZooKeeperError(Code.NO_AUTH)
 
-    # ---- requests --------------------------------------------------------------------------------
+    # ---- requests
 
     def request(
         self, zxid: int, session_id: int, frame: bytes, identities: tuple[Identity, ...]
@@ -229,7 +229,6 @@ class Prep:
         return kind, self._prep_check(request, identities)
 
     # ---- one operation each, its checks in the order of reference section F
-    # ------------------------
 
     def _prep_set_data(
         self,
@@ -365,7 +364,6 @@ class Prep:
         return path, _next_version(node.version, version)
 
     # ---- the server's own requests
-    # -----------------------------------------------------------------
 
     def create_session(self, zxid: int, session_id: int, timeout_ms: int) -> Txn:
         return Txn(zxid, session_id, 0, self._now_ms(), op.CREATE_SESSION, (timeout_ms,))

@@ -61,7 +61,6 @@ class Watches:
         return bool(self._data) or bool(self._child)
 
     # ---- registering
-    # ---------------------------------------------------------------------------------
 
     def add_data(self, watcher: Watcher, path: bytes, mode: int = STANDARD) -> None:
         """exists and getData."""
@@ -86,7 +85,6 @@ class Watches:
         watcher.watched_paths.add(path)
 
     # ---- removing
-    # ------------------------------------------------------------------------------------
 
     def has(self, watcher: Watcher, path: bytes, kind: int) -> bool:
         """checkWatches: whether the connection holds such a watch."""
@@ -127,7 +125,6 @@ class Watches:
             self.remove(watcher, path, 3)
 
     # ---- firing
-    # --------------------------------------------------------------------------------------
 
     def created(self, path: bytes, acl_id: int, parent_acl_id: int) -> Iterator[Event]:
         """D7: the node's data watches, then its parent's child watches."""
@@ -183,7 +180,6 @@ class Watches:
         return told
 
     # ---- counting
-    # ------------------------------------------------------------------------------------
 
     def counts(self) -> tuple[int, int]:
         """(watches in both tables, paths with a data watch)."""
