@@ -1,0 +1,219 @@
+"""A zkstore server as processes, for tests that look at each of them, kill them and start again.
+
+Owns:   the supervisor it started; what that wrote to stdout and stderr; nothing of the data.
+Invariants:
+  1. Gone: leaving the context kills every process that is left, and waits until none is.
+Not here: a server that is only to be spoken to (tests/conformance/servers.py is enough), the server
+  inside the test's own process (zkstore.Server).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from tests.conformance.wire import ClosedError, Connection, connect_request
+
+REPOSITORY: Final = Path(__file__).parents[2]
+WAIT_SECONDS: Final = 30.0
+TICK_MS: Final = 500
+
+SETTINGS: Final = {
+    "clientPortAddress": "127.0.0.1",
+    "tickTime": str(TICK_MS),
+    "minSessionTimeout": "500",
+    "maxSessionTimeout": "60000",
+    "maxClientCnxns": "0",
+    "4lw.commands.whitelist": "*",
+    "zkstore.diskReserveBytes": str(16 << 20),
+}
+_READY: Final = re.compile(r"ready on 127\.0\.0\.1:(\d+)")
+_WORKER: Final = "zkstore.frontend.process"
+_COMMIT: Final = "zkstore.commit.process"
+
+T = TypeVar("T")
+
+
+def wait_for(what: Callable[[], T], seconds: float = WAIT_SECONDS) -> T:
+    """The first true value of `what`, asked every few milliseconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.005)
+    return value
+
+
+def lives(pid: int) -> bool:
+    """Whether the process is there; one that waits to be reaped is not."""
+    return _state(pid) not in "ZX"
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def rss_bytes(pid: int) -> int:
+    """What the process has in memory of its own; the shared map does not count."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no RssAnon of {pid}")
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Replica:
+    """Use as a context manager; `start` may be called again after the server's end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int = 2,
+        settings: Mapping[str, str] | None = None,
+        *,
+        port: int = 0,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        """`before` runs in the supervisor's process before it begins: limits, for example."""
+        self.data_dir = folder / "data"
+        self.port = port
+        self._config = folder / "zoo.cfg"
+        self._output = folder / "output"
+        self._workers = workers
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._before = before
+        self._known: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Replica:
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.kill_all()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the process, without waiting for anything."""
+        lines = [f"dataDir={self.data_dir}", f"clientPort={self.port}"]
+        lines += [f"{key}={value}" for key, value in self._settings.items()]
+        self._config.parent.mkdir(parents=True, exist_ok=True)
+        self._config.write_text("\n".join(lines) + "\n")
+        command = [sys.executable, "-m", "zkstore", "serve", str(self._config)]
+        command += ["--workers", str(self._workers)]
+        with open(self._output, "wb") as output:
+            self._process = subprocess.Popen(
+                command, cwd=REPOSITORY, stdout=output, stderr=output, preexec_fn=self._before
+            )
+        return self._process
+
+    def start(self) -> Replica:
+        """Start, and wait until clients are served; the port is the same from then on."""
+        process = self.launch()
+        ready = wait_for(lambda: _READY.search(self.output) or process.poll() is not None)
+        assert isinstance(ready, re.Match), self.output
+        self.port = int(ready[1])
+        self._known |= {self.supervisor, *self.pids()}
+        return self
+
+    @property
+    def output(self) -> str:
+        """What the server has written since its last start."""
+        return self._output.read_text(errors="replace")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    @property
+    def supervisor(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def pids(self) -> list[int]:
+        """The supervisor's living children."""
+        children = Path(f"/proc/{self.supervisor}/task/{self.supervisor}/children")
+        try:
+            found = [int(word) for word in children.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        return [pid for pid in found if lives(pid)]
+
+    def workers(self) -> list[int]:
+        return [pid for pid in self.pids() if _WORKER in _command(pid)]
+
+    def commit(self) -> int:
+        (pid,) = (pid for pid in self.pids() if _COMMIT in _command(pid))
+        return pid
+
+    def kill(self, pid: int) -> None:
+        """kill -9 of one process."""
+        self._known |= {*self.pids()}
+        os.kill(pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """kill -9 of the supervisor; returns when nothing of the server is left."""
+        if self._process is None:
+            return
+        self._known |= {self.supervisor, *self.pids()}
+        self._process.kill()
+        self._process.wait()
+        for pid in self._known:
+            wait_for(lambda pid=pid: not lives(pid))  # type: ignore[misc]
+        self._known.clear()
+        self._process = None
+
+    def terminate(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(WAIT_SECONDS)
+
+    def connect(self, *, timeout_ms: int = 20_000) -> Connection:
+        """A blocking connection with a new session."""
+        connection = Connection(self.address)
+        connection.handshake(connect_request(timeout_ms=timeout_ms))
+        return connection
+
+    def word(self, word: str) -> str:
+        """The answer to a four-letter word."""
+        connection = Connection(self.address)
+        try:
+            connection.send_raw(word.encode())
+            return connection.recv_all().decode()
+        finally:
+            connection.close()
+
+    def mntr(self) -> dict[str, str]:
+        rows = (line.partition("\t") for line in self.word("mntr").splitlines())
+        return {key: value for key, _, value in rows}
+
+    def serves(self) -> bool:
+        """Whether a new client gets a session."""
+        try:
+            self.connect().close()
+        except (ClosedError, OSError):
+            return False
+        return True
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
