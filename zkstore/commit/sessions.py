@@ -120,13 +120,12 @@ class Sessions:
         if not isinstance(old, Connection) or old is connection:
             self._attach(connection, session, request, 0)
             return
-        old.session = None
-        session.place = None
-        self.dismiss(old, None)
-        if old.port is connection.port:  # one stream: the old one is closed first
-            self._attach(connection, session, request, 0)
+        if old in self._resuming:  # it is being closed already: the latest one gets the session
+            self.dismiss(self._resuming[old][0], None)
         else:
-            self._resuming[old] = (connection, request)
+            old.session = None
+            self.dismiss(old, None)
+        self._resuming[old] = (connection, request)
 
     def _attach(
         self, connection: Connection, session: Session, request: Connect, zxid: int
@@ -145,12 +144,14 @@ class Sessions:
     def disconnected(self, connection: Connection) -> None:
         """The connection is gone; its session stays until it expires (H9)."""
         session = connection.session
-        if session is not None and session.place is connection:
-            session.place = None
         waiting = self._resuming.pop(connection, None)
         if waiting is not None:
+            session = self.tracker.sessions.get(waiting[1].session_id)
+        if session is not None and session.place is connection:
+            session.place = None
+        if waiting is not None:
             newer, request = waiting
-            if newer.port.connections.get(newer.number) is newer:
+            if newer.port.connections.get(newer.number) is newer and not newer.leaving:
                 self._resume(newer, request)
 
     def dismiss(self, connection: Connection, why: str | None) -> None:
