@@ -40,7 +40,7 @@ class _File:
     def __init__(self, path: str, device: bytes = b"") -> None:
         self.path = path
         self.device = bytearray(device)
-        self.dirty: list[tuple[int, int]] = []  # offset and size of writes since the last flush
+        self.dirty: list[tuple[int, int]] = []  # offset and length of writes since the last flush
         self.whole = False  # written in ways that `dirty` does not tell
         self.last_content: bytes | None = None  # once it has no name any more
 
@@ -49,13 +49,16 @@ class _File:
 
     def capture(self) -> tuple[int, list[tuple[int, bytes]]]:
         """The size, and all that a flush starting now covers."""
-        content = self.content()
-        if self.whole:
-            covered = [(0, content)]
-        else:
-            covered = [(at, content[at : at + size]) for at, size in self.dirty]
+        ranges = self.dirty
+        if self.whole or self.last_content is not None:
+            content = self.content()
+            size, covered = len(content), [(0, content)]
+        else:  # read no more than was written: a journal's segment is large
+            size = os.path.getsize(self.path)
+            with open(self.path, "rb", buffering=0) as file:
+                covered = [(at, os.pread(file.fileno(), length, at)) for at, length in ranges]
         self.dirty, self.whole = [], False
-        return len(content), covered
+        return size, covered
 
     def settle(self, size: int, covered: list[tuple[int, bytes]]) -> None:
         """The flush that captured this is done."""
@@ -159,9 +162,10 @@ class SimDisk(Disk):
         self._armed = (operation, rng, target)
 
     def lose_power(self, rng: random.Random, target: Path) -> None:
-        """Lose power now."""
+        """Lose power now, unless it is lost already."""
         with self._lock:
-            assert not self.lost, "power is lost once"
+            if self.lost:
+                return
             for path in list(self._names.now):
                 if not os.path.exists(path):
                     self._forget(path)
@@ -179,7 +183,7 @@ class SimDisk(Disk):
         """Count one operation, and lose power if it is the one. LMDB's commits are counted so."""
         with self._lock:
             self.operations += 1
-            if self._armed is not None and self.operations == self._armed[0] and not self.lost:
+            if self._armed is not None and self.operations == self._armed[0]:
                 self.lose_power(*self._armed[1:])
 
     # What the program calls
