@@ -160,7 +160,7 @@ def _table(metrics: Sequence[str], pairs: Sequence[Pair], *, spread: bool) -> st
         widths[i] += max(lack, 0)
         top += "  | " + name.ljust(sum(widths[i : i + every]) + every - 1)
     body = []
-    for line in lines:
+    for line in lines if compared else lines[1:]:
         text = line[0].ljust(widths[0])
         for i in groups:
             cells = zip(line[i : i + every], widths[i : i + every], strict=True)

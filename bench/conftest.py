@@ -7,6 +7,7 @@ Design: pytest-benchmark's own table shows one figure of each result. It was mea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +24,17 @@ _HERE: Final = Path(__file__).parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zkstore benchmarks")
     group.addoption("--size", choices=SIZES, default="smoke", help="how much to measure")
+    group.addoption("--rounds", type=int, default=0, help="instead of the size's own number")
     group.addoption("--servers", default="", help="names, separated by commas")
     group.addoption("--seed", type=int, default=1)
     group.addoption("--results", type=Path, help="JSON-lines file to append to")
     group.addoption("--work-dir", type=Path, default=REPOSITORY / "build" / "bench")
+
+
+def _size(config: pytest.Config) -> Size:
+    size = SIZES[config.getoption("--size")]
+    rounds: int = config.getoption("--rounds")
+    return replace(size, rounds=rounds) if rounds else size
 
 
 def _kinds(config: pytest.Config) -> list[Kind]:
@@ -40,7 +48,7 @@ def _kinds(config: pytest.Config) -> list[Kind]:
 
 def _contest(config: pytest.Config) -> Contest:
     if _CONTEST not in config.stash:
-        size = SIZES[config.getoption("--size")]
+        size = _size(config)
         results: Path | None = config.getoption("--results")
         if results is None and size.name == "real":
             results = _HERE / "results" / f"{commit()}.jsonl"
@@ -72,7 +80,7 @@ def contest(pytestconfig: pytest.Config) -> Iterator[Contest]:
 
 @pytest.fixture(scope="session")
 def size(pytestconfig: pytest.Config) -> Size:
-    return SIZES[pytestconfig.getoption("--size")]
+    return _size(pytestconfig)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Turns, rounds and results: what makes figures of different servers comparable.
 
-Owns:   the work directory (one folder for each running server), and the file of results.
+Owns:   the run's folder in the work directory, the servers in it, and the file of results.
 Invariants:
   1. Servers take turns: in each round every server is measured once, in an order that reverses
      from round to round, so that a drift of the machine falls on all of them.
@@ -17,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,13 +100,19 @@ class Arena:
 
     size: Size
     seed: int
+    # What outlives the run is in `work_dir`, all else in `run_dir`: two runs may share a work_dir.
     work_dir: Path
+    run_dir: Path = field(init=False)
     _running: dict[str, Server] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        self.run_dir = Path(tempfile.mkdtemp(prefix="run-", dir=self.work_dir))
 
     def server(self, kind: Kind) -> Server:
         """A running server of this kind, filled and warm."""
         if kind.name not in self._running:
-            server = Server(kind, self.new_directory(f"run-{kind.name}"))
+            server = Server(kind, self.new_directory(kind.name))
             server.start()
             self._running[kind.name] = server
             fill.fill(server.port, self.size.keys, data_bytes=100, seed=self.seed)
@@ -130,23 +137,31 @@ class Arena:
         command = [sys.executable, "-m", f"bench.{generator}"]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
-        done = subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=_GENERATOR_TIMEOUT_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=REPOSITORY,
+                capture_output=True,
+                text=True,
+                timeout=_GENERATOR_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise wire.BenchmarkError(str(error)) from error
         if done.returncode:
             raise wire.BenchmarkError(f"{' '.join(command[2:])}: {done.stderr.strip()}")
         metrics: dict[str, Any] = json.loads(done.stdout)
         del metrics["config"]
         return metrics
 
+    def log(self, kind: Kind) -> str:
+        """The last that a running server of this kind wrote."""
+        server = self._running.get(kind.name)
+        return server.log() if server else ""
+
     def new_directory(self, name: str) -> Path:
-        """An empty folder in the work directory."""
-        directory = self.work_dir / name
+        """An empty folder of this run."""
+        directory = self.run_dir / name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         return directory
@@ -158,6 +173,10 @@ class Arena:
             shutil.rmtree(server.directory)
         self._running.clear()
 
+    def close(self) -> None:
+        self.stop_servers()
+        shutil.rmtree(self.run_dir)
+
 
 class Contest:
     """Measures each workload once, on all servers in turns, and keeps the results."""
@@ -167,14 +186,23 @@ class Contest:
         self.results: list[Result] = []
         self._arena = arena
         self._results_file = results_file
-        self._by_workload: dict[str, dict[str, Result]] = {}
+        self._by_workload: dict[str, dict[str, Result] | wire.BenchmarkError] = {}
         self._run = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._machine = machine(arena.work_dir)
 
     def result(self, workload: Workload, kind: Kind) -> Result:
+        """Raises: BenchmarkError if the workload failed on any of the servers."""
         if workload.name not in self._by_workload:
-            self._by_workload[workload.name] = self._measure(workload)
-        return self._by_workload[workload.name][kind.name]
+            try:
+                self._by_workload[workload.name] = self._measure(workload)
+            except wire.BenchmarkError as error:
+                self._by_workload[workload.name] = error
+                # What such a server does next proves nothing.
+                self._arena.stop_servers()
+        measured = self._by_workload[workload.name]
+        if isinstance(measured, wire.BenchmarkError):
+            raise measured
+        return measured[kind.name]
 
     def _measure(self, workload: Workload) -> dict[str, Result]:
         rounds: dict[str, list[Metrics]] = {kind.name: [] for kind in self.kinds}
@@ -182,7 +210,7 @@ class Contest:
             self._arena.stop_servers()
         for number in range(self._arena.size.rounds):
             for kind in self.kinds if number % 2 == 0 else reversed(self.kinds):
-                rounds[kind.name].append(workload.turn(self._arena, kind))
+                rounds[kind.name].append(self._turn(workload, kind))
         if workload.fresh:
             self._arena.stop_servers()
         results = {
@@ -194,6 +222,13 @@ class Contest:
         self.results += results.values()
         self._record(results.values())
         return results
+
+    def _turn(self, workload: Workload, kind: Kind) -> Metrics:
+        try:
+            return workload.turn(self._arena, kind)
+        except wire.BenchmarkError as error:
+            log = self._arena.log(kind)
+            raise wire.BenchmarkError(f"{workload.name}, {kind.name}: {error}\n{log}") from error
 
     def _record(self, results: Iterable[Result]) -> None:
         if self._results_file is None:
@@ -217,7 +252,7 @@ class Contest:
                 file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
-        self._arena.stop_servers()
+        self._arena.close()
 
 
 def rounded(metrics: Metrics) -> dict[str, float]:
@@ -246,7 +281,6 @@ def machine(directory: Path) -> dict[str, object]:
 
 def _file_system(directory: Path) -> str:
     """The type of the file system that holds `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory.resolve()
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     holding = [m for m in mounts if path.is_relative_to(m[1])]

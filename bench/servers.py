@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Final
 
 from bench import procs, wire
+from zkstore.version import VERSION
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S: Final = 180.0
@@ -58,9 +59,8 @@ def _git(*args: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-@cache
 def commit() -> str:
-    """The commit that is measured, with "-dirty" if the working tree differs from it."""
+    """What is measured: the commit checked out now; "-dirty" if the working tree differs."""
     head = _git("rev-parse", "--short=10", "HEAD") or "unknown"
     return f"{head}-dirty" if _git("status", "--porcelain", "--", "zkstore") else head
 
@@ -69,7 +69,7 @@ def _zkstore(name: str, title: str, *options: str) -> Kind:
     def command(config: str) -> list[str]:
         return [sys.executable, "-m", "zkstore", "serve", config, *options]
 
-    return Kind(name, title, "", commit(), command)
+    return Kind(name, title, "", VERSION, command)
 
 
 def _apache(name: str, title: str, class_path: str, version: str, missing: str) -> Kind:
@@ -100,7 +100,8 @@ def _apache_39() -> Kind:
 
 def _apache_38() -> Kind:
     missing = "" if _APACHE_38_JAR.exists() else f"there is no {_APACHE_38_JAR}"
-    version = _APACHE_38_JAR.resolve().stem.removeprefix("zookeeper-")
+    jars = sorted(_APACHE_38_JAR.parent.glob("zookeeper-3.*.jar"))
+    version = jars[-1].stem.removeprefix("zookeeper-") if jars else "unknown"
     # Debian's jar names those that it needs in its manifest.
     return _apache("apache38", "Debian's ZooKeeper 3.8", str(_APACHE_38_JAR), version, missing)
 
@@ -193,12 +194,13 @@ class Server:
         assert self._process is not None
         while not _answers(self.port, probe):
             if self._process.poll() is not None:
-                raise wire.BenchmarkError(f"{self.kind.name} ended at its start: {self._log()}")
+                raise wire.BenchmarkError(f"{self.kind.name} ended at its start: {self.log()}")
             if time.perf_counter() > deadline:
-                raise wire.BenchmarkError(f"{self.kind.name} does not answer: {self._log()}")
+                raise wire.BenchmarkError(f"{self.kind.name} does not answer: {self.log()}")
             time.sleep(_PROBE_INTERVAL_S)
 
-    def _log(self) -> str:
+    def log(self) -> str:
+        """The last that it wrote."""
         return (self.directory / "server.log").read_text(errors="replace")[-2000:]
 
     def memory(self) -> procs.Memory:

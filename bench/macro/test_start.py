@@ -96,7 +96,12 @@ def _filled(arena: Arena, kind: Kind, data_bytes: int) -> Path:
         server.stop()
         server.data.rename(making / "clean")
     cache.mkdir(exist_ok=True)
-    making.rename(made)
+    try:
+        making.rename(made)
+    except OSError:
+        # Another run may have been faster.
+        if not made.exists():
+            raise
     return made
 
 

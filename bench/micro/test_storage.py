@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,9 +147,8 @@ WAYS: Final[dict[str, Callable[[Path, int], Store]]] = {
 @pytest.fixture
 def directory(pytestconfig: pytest.Config) -> Iterator[Path]:
     work_dir: Path = pytestconfig.getoption("--work-dir")
-    directory = work_dir / "micro"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="micro-", dir=work_dir))
     yield directory
     shutil.rmtree(directory)
 
