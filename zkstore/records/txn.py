@@ -183,9 +183,11 @@ def _decode_int(data: bytes, offset: int) -> Body:
 
 
 def _decode_close_session(data: bytes, offset: int) -> Body:
-    if len(data) - offset < 4:
-        return ([],)  # closeSessionTxn.enabled=false, or 3.5 and older
-    return (read_texts(data, offset)[0],)
+    try:
+        return (read_texts(data, offset)[0],)
+    except RemoteProtocolError:
+        # Without a body: closeSessionTxn.enabled=false, or 3.5 and older. A digest may follow.
+        return ([],)
 
 
 def _decode_multi(data: bytes, offset: int) -> Body:

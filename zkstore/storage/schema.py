@@ -53,10 +53,11 @@ def _digest(text: bytes) -> bytes:
 
 
 def node_key(path: bytes) -> bytes:
-    """The key of a node; any path that does not begin with a slash has none that exists."""
+    """The key of a node; a path that no node can have gets a key that no node has."""
     parent, slash, name = path.rpartition(b"/")
-    if not slash and name:
-        return b"n\1"  # "a" must not be taken for "/a"
+    # "a" must not be taken for "/a", nor a hash that a client sends for the path it stands for.
+    if (not slash and name) or HASHED in path:
+        return b"n" + HASHED
     if len(path) > _NAME_BYTES_MAX:
         if len(parent) > _PARENT_BYTES_MAX:
             parent = _hashed(parent)

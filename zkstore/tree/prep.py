@@ -386,7 +386,8 @@ class Prep:
             node = self._get(path)
             if node.children:
                 raise ZooKeeperError(Code.NOT_EMPTY)
-            if nodes.is_ephemeral(node.owner):
+            # Since the sweep looked, the path may have become an ordinary node's.
+            if node.owner == 0 or nodes.is_ephemeral(node.owner):
                 raise ZooKeeperError(Code.BAD_VERSION)
         except ZooKeeperError as e:
             return Txn(zxid, 0, 0, now_ms, op.ERROR, (int(e.code),))

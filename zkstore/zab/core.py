@@ -85,7 +85,8 @@ class Core:
             if candidate <= self.last_committed:
                 break
             if self._quorum(frozenset(s for s, z in self._acked.items() if z >= candidate)):
-                self._commit(candidate)
+                # Followers may be faster than our own journal; what it lacks is not applied here.
+                self._commit(min(candidate, self.last_logged))
                 break
         assert self.last_committed <= self.last_logged <= self.last_proposed
 
@@ -97,8 +98,8 @@ class Core:
         self.last_committed = upto
 
     def withdraw(self, refused: Ready) -> list[Proposal]:
-        """The journal had no room: nothing of this Ready's `append` was written; take the proposals
-        back.
+        """The journal had no room: nothing of this Ready's `append` was written; take its proposals
+        back, and those made since.
 
         Only legal while no other server has seen them: for an ensemble of one, or before they were
         sent.
@@ -106,7 +107,9 @@ class Core:
         assert refused is self._busy and not refused.committed
         self._busy = None
         assert len(self._outstanding) == len(refused.append), "older proposals are outstanding"
+        taken_back = refused.append + self._unlogged
         self._outstanding.clear()
-        self.outstanding = len(self._unlogged)
+        self._unlogged = []
+        self.outstanding = 0
         self.last_proposed = self.last_logged
-        return refused.append
+        return taken_back
