@@ -113,12 +113,12 @@ class ReplyStream:
                 xids = buffer[xid_at:size:period]
                 first = (begin + xid_at) // period % (RING_REQUESTS // len(self._sizes))
                 if xids != self._xids[i][first : first + len(xids)]:
-                    raise self._explain(buffer[:size])
+                    raise self._explain(buffer, size)
             error_at = (start + _ERROR_OFFSET - begin) % period
             if error_at < size:
                 errors = buffer[error_at:size:period]
                 if errors.count(0) != len(errors):
-                    raise self._explain(buffer[:size])
+                    raise self._explain(buffer, size)
         self._received = end
         whole, rest = divmod(end, period)
         replies = whole * len(self._sizes) + bisect_right(self._ends, rest)
@@ -126,19 +126,22 @@ class ReplyStream:
         self._replies = replies
         return completed
 
-    def _explain(self, chunk: bytearray) -> wire.BenchmarkError:
-        """Decode what came, from the first reply that begins in it."""
-        begin = self._received % self._period
-        skip = min(start - begin for start in [*self._starts, self._period] if start >= begin)
-        expected = self._replies + (1 if skip else 0)
-        for reply in wire.split_replies(bytes(chunk[skip:])):
-            xid = expected % RING_REQUESTS + 1
-            if reply.error or reply.xid != xid:
-                return wire.BenchmarkError(
-                    f"reply {expected + 1}: error {reply.error}, xid {reply.xid} (expected {xid})"
-                )
-            expected += 1
-        return wire.BenchmarkError(f"replies of other sizes than {self._sizes} after {expected}")
+    def _explain(self, buffer: bytearray, size: int) -> wire.BenchmarkError:
+        """Name the first reply in `buffer[:size]` that is wrong; those after it only seem so."""
+        begin, period = self._received, self._period
+        faults = []
+        for i, start in enumerate(self._starts):
+            for at in range((start + _XID_OFFSET - begin) % period, size, period):
+                number = (begin + at) // period * len(self._starts) + i
+                xid = number % RING_REQUESTS + 1
+                if buffer[at] != xid & 255:
+                    faults.append((at, f"reply {number + 1} has not the xid {xid}"))
+            for at in range((start + _ERROR_OFFSET - begin) % period, size, period):
+                number = (begin + at) // period * len(self._starts) + i
+                if buffer[at]:
+                    # No error code needs more than this byte.
+                    faults.append((at, f"reply {number + 1} has error {buffer[at] - 256}"))
+        return wire.BenchmarkError(min(faults)[1])
 
 
 def _reads(opcode: int, reply_size: int, spec: Spec, rng: random.Random) -> Ring:

@@ -96,7 +96,7 @@ def test_an_error_reply_is_found_and_named(operation: str, cut: int) -> None:
     counter = ReplyStream(ring.reply_sizes)
     cut += sum(map(len, sent[:11]))
     counter.count(bytearray(stream[:cut]), cut)
-    with pytest.raises(wire.BenchmarkError, match="reply 13: error -101, xid 13"):
+    with pytest.raises(wire.BenchmarkError, match="reply 13 has error -101"):
         counter.count(stream[cut:], len(stream) - cut)
 
 
@@ -105,7 +105,7 @@ def test_a_reply_out_of_order_is_found() -> None:
     sent = replies(ring, 10)
     sent[4], sent[5] = sent[5], sent[4]
     stream = bytearray(b"".join(sent))
-    with pytest.raises(wire.BenchmarkError, match=r"xid 6 \(expected 5\)"):
+    with pytest.raises(wire.BenchmarkError, match="reply 5 has not the xid 5"):
         ReplyStream(ring.reply_sizes).count(stream, len(stream))
 
 
@@ -113,7 +113,7 @@ def test_a_reply_of_another_size_is_found() -> None:
     ring = make_ring("getData")
     size = ring.reply_sizes[0]
     stream = bytearray(reply(1, size) + reply(2, size + 8) + reply(3, size))
-    with pytest.raises(wire.BenchmarkError):
+    with pytest.raises(wire.BenchmarkError, match="reply 3"):
         ReplyStream(ring.reply_sizes).count(stream, len(stream))
 
 
