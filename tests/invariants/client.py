@@ -62,7 +62,7 @@ class Client(asyncio.Protocol):
     # ---- what a test does
 
     def send(self, *some: Request) -> list[asyncio.Future[Call]]:
-        """Send the requests in one write; each future is its reply, errors of the server included."""
+        """Send the requests in one write; each future is its reply, be it an error."""
         assert self._transport is not None
         futures = []
         payloads = []

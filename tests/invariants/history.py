@@ -3,7 +3,7 @@
 Owns:   the logs of all connections of one test.
 Invariants:
   1. A check returns what it found wrong, one line each; none means that the history is allowed.
-     Each check is shown to fail by a control (test_history.py, and the broken servers of the tests).
+     Each check is shown to fail: by doctored histories (test_history.py) and by broken servers.
 Design: the zxid in a reply's header places it: a write took effect at it, a read saw the tree as
   it stood at it. So one sweep over all writes in zxid order says what every read must have seen
   (`exact`), and the order guarantees are inequalities between zxids and times.
@@ -278,10 +278,9 @@ def _effects(call: Call) -> Iterator[tuple[int, str, bytes]]:
 
 def exact(history: History) -> Iterator[str]:
     """Every read shows the tree exactly as it stood at the zxid in its header."""
-    writes = [c for c in history.answered() if c.opcode in WRITES and not c.error and not _failed(c)]
-    writes.sort(key=lambda call: call.zxid)
-    reads = [c for c in history.answered() if c.opcode in READS]
-    reads.sort(key=lambda call: call.zxid)
+    calls = sorted(history.answered(), key=lambda call: call.zxid)
+    writes = [c for c in calls if c.opcode in WRITES and not c.error and not _failed(c)]
+    reads = [c for c in calls if c.opcode in READS]
     model = _Model()
     at = 0
     for read in reads:

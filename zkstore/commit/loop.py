@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from zkstore.commit.ports import Connection, Port, Ports
-from zkstore.commit.sessions import Sessions
+from zkstore.commit.sessions import Sessions, monotonic_ms
 from zkstore.constants import BATCH_REQUESTS_MAX
 from zkstore.errors import Code, RemoteProtocolError, StorageFull
 from zkstore.jute.codec import INT_INT, buffer, read_buffer
@@ -121,7 +121,11 @@ class Loop:
 
     def detach(self, port: Port) -> None:
         """A worker is gone."""
+        now_ms = monotonic_ms()
         for connection in self.ports.remove(port):
+            if connection.session is not None:
+                # What the worker had heard and not reported died with it; no session pays for it.
+                self.sessions.tracker.touch(connection.session.session_id, now_ms)
             self.ports.close(connection)
             self.sessions.disconnected(connection)
         self._schedule()
