@@ -1,7 +1,8 @@
-"""Plays random scripts on two live servers: `python -m tests.conformance.compare FLAVOUR FLAVOUR SEEDS [COUNT]`.
+"""Plays random scripts on two live servers:
+`python -m tests.conformance.compare FLAVOUR FLAVOUR FIRST_SEED [COUNT]`.
 
-For example `... compare apache-3.9 zkstore-workers 1000 200` (ZKSTORE_APACHE_39 names the folder with the
-jars). Prints each seed whose transcripts differ, with the first differences.
+For example `... compare apache-3.9 zkstore-workers 1000 200` (ZKSTORE_APACHE_39 names the folder
+with the jars). Prints each seed whose transcripts differ, with the first differences.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _DIFFERENCES_SHOWN = 12
 
 def main(argv: list[str] | None = None) -> int:
     starts = runner.flavours()
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance.compare", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("left", choices=starts)
     parser.add_argument("right", choices=starts)
     parser.add_argument("first", type=int, help="the first seed")
@@ -36,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
             if one != other:
                 unlike += 1
                 print(f"seed {seed}")
-                changes = difflib.unified_diff(one.splitlines(), other.splitlines(), n=2, lineterm="")
+                lines = one.splitlines(), other.splitlines()
+                changes = difflib.unified_diff(*lines, n=2, lineterm="")
                 print("\n".join(f"  {line}" for line in islice(changes, 2, 2 + _DIFFERENCES_SHOWN)))
     print(f"{unlike} of {arguments.count} seeds differ")
     return 1 if unlike else 0

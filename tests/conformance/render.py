@@ -1,12 +1,16 @@
-"""Frames as stable text: every field decoded, what differs from run to run replaced by names that keep relations.
+"""Frames as stable text: every field decoded, what differs between runs replaced by names.
 
-What for:   two runs of one scenario, on any server, give equal text exactly when the servers behaved alike.
+What for:   two runs of one scenario, on any server, give equal text exactly when the servers
+            behaved alike.
 Owns:       `Names`: the session ids, zxids and times that one scenario has seen.
 Invariants:
-  1. Lossless: every byte of a frame is in the text; what a record does not account for is shown as `extra=`.
-  2. Relations survive: zxids count from the scenario's start (z+1, z+2), sessions are numbered by appearance,
-     a time is shown as the zxid whose time it is (@z+3) and as `@?` when that zxid had another time.
-Design:     times are not numbered by value: two writes share a millisecond in one run and not in the next.
+  1. Lossless: every byte of a frame is in the text; what a record does not account for is shown as
+     `extra=`.
+  2. Relations survive: zxids count from the scenario's start (z+1, z+2), sessions are numbered by
+     appearance, a time is shown as the zxid whose time it is (@z+3) and as `@?` when that zxid had
+     another time.
+Design:     times are not numbered by value: two writes share a millisecond in one run and not in
+            the next.
 Not here:   sockets (wire.py), who said what in which order (scenario.py).
 Source:     zookeeper.jute; reference parity, sections A, B, D and G.
 """
@@ -67,7 +71,7 @@ class Names:
 
 
 def text_of(value: str | bytes | None) -> str:
-    """A string or buffer as it is shown: null, plain when printable ASCII, else escaped; long ones by size."""
+    """A string or buffer as it is shown: plain if printable ASCII, else escaped; long: its size."""
     if value is None:
         return "null"
     if isinstance(value, bytes):
@@ -87,7 +91,10 @@ def connect_response(names: Names, response: ConnectResponse) -> str:
 
 
 def frame(names: Names, payload: bytes, opcode_of: Callable[[int], int], unordered: bool) -> str:
-    """A reply or an event. `opcode_of` tells which operation an xid belongs to; `unordered` sorts lists."""
+    """A reply or an event.
+
+    `opcode_of` tells which operation an xid belongs to; `unordered` sorts lists.
+    """
     if len(payload) < 16:
         return f"short frame {payload.hex()}"
     xid, zxid, err = struct.unpack_from(">iqi", payload)
@@ -161,7 +168,7 @@ def stat(names: Names, reader: Reader) -> str:
 
 
 def _multi(names: Names, reader: Reader) -> str:
-    results = []
+    results: list[str] = []
     while True:
         kind, done, err = reader.i32(), reader.i8(), reader.i32()
         if done:

@@ -1,6 +1,7 @@
 """The requests of every client operation, as bytes and as the text a transcript shows.
 
-What for:   one builder per operation; scenarios that need a broken body build a `Request` themselves with `raw`.
+What for:   one builder per operation; scenarios that need a broken body build a `Request`
+            themselves with `raw`.
 Invariants:
   1. Everything sent is shown: the text names each field whose value is not the usual one.
 Not here:   jute primitives (wire.py), replies (render.py).
@@ -171,7 +172,8 @@ def create_ttl(
 
 
 def delete(path: str | None, version: int = -1) -> Request:
-    return _request("delete", ustring(path) + i32(version), _path_text(path), _version_text(version))
+    body = ustring(path) + i32(version)
+    return _request("delete", body, _path_text(path), _version_text(version))
 
 
 def exists(path: str | bytes | None, watch: bool = False) -> Request:
@@ -253,7 +255,8 @@ def delete_container(path: str) -> Request:
 
 def auth(scheme: str | None, data: bytes | None, *, kind: int = 0) -> Request:
     body = i32(kind) + ustring(scheme) + buffer(data)
-    return _request("auth", body, scheme, _data_text(data), f"type={kind}" if kind else "", xid=XID_AUTH)
+    kind_text = f"type={kind}" if kind else ""
+    return _request("auth", body, scheme, _data_text(data), kind_text, xid=XID_AUTH)
 
 
 def _paths(paths: Iterable[str]) -> bytes:
@@ -270,7 +273,10 @@ def set_watches(
     persistent: Iterable[str] | None = None,
     recursive: Iterable[str] | None = None,
 ) -> Request:
-    """setWatches; setWatches2 when `persistent` or `recursive` is given. `zxid_text` is the zxid as shown."""
+    """setWatches; setWatches2 when `persistent` or `recursive` is given.
+
+    `zxid_text` is the zxid as the transcript shows it.
+    """
     parts = {"data": list(data), "exist": list(exist), "child": list(child)}
     name = "setWatches"
     if persistent is not None or recursive is not None:

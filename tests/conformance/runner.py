@@ -1,4 +1,4 @@
-"""Plays scenarios on a kind of server: one shared by most of them, one of its own for those that ask for it.
+"""Plays scenarios on a kind of server: most on a shared one, some on one of their own.
 
 Owns:       the shared server of a flavour while a `Runner` is open.
 Invariants:

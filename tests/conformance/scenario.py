@@ -1,12 +1,16 @@
-"""What a scenario works with: named clients whose every frame goes into one transcript, and a clean end.
+"""What a scenario works with: named clients whose every frame goes into one transcript.
 
-What for:   a scenario is a function of a `Scenario`; running it against a server gives a list of lines.
-Owns:       the clients of one run, their sessions, the transcript; the janitor that cleans up around it.
+What for:   a scenario is a function of a `Scenario`; running it against a server gives a list of
+            lines.
+Owns:       the clients of one run, their sessions, the transcript; the janitor that cleans up
+            around it.
 Invariants:
-  1. Closed: each session that a scenario opened is closed before the next one starts, and the tree below /t
-     is gone, so nothing of one scenario (an expiry, a sweep) takes a zxid in another.
-  2. Numbered from zero: z+0 is the server's zxid after the janitor left; nobody else is connected then.
-Not here:   the scenarios (scenarios/), servers (servers.py), golden files (record.py, test_golden.py).
+  1. Closed: each session that a scenario opened is closed before the next one starts, and the tree
+     below /t is gone, so nothing of one scenario (an expiry, a sweep) takes a zxid in another.
+  2. Numbered from zero: z+0 is the server's zxid after the janitor left; nobody else is connected
+     then.
+Not here:   the scenarios (scenarios/), servers (servers.py), golden files (record.py,
+            test_golden.py).
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ class Handshake(TypedDict, total=False):
 
 
 class Client:
-    """One client of a scenario: sends requests, writes what it sends and receives into the transcript."""
+    """One client of a scenario: what it sends and receives goes into the transcript."""
 
     def __init__(self, scenario: Scenario, name: str) -> None:
         self.name = name
@@ -80,8 +84,9 @@ class Client:
         shown += [f"trailing={trailing!r}"] if trailing else []
         self._log(">", " ".join(["connect", *shown]))
         payload = connect_request(**fields) + trailing
-        self.connection.send(payload, *(self.payload(request) for request in behind))
+        frames = [payload, *(self.payload(request) for request in behind)]
         try:
+            self.connection.send(*frames)
             response = read_connect_response(self.connection.recv())
         except ClosedError:
             self._log("<", "closed")
@@ -102,7 +107,7 @@ class Client:
         return self.pipeline(request, unordered=unordered)[-1]
 
     def pipeline(self, *batch: Request, unordered: bool = False) -> list[str]:
-        """Send all requests in one write, then read until each is answered or the connection ends."""
+        """Send all requests in one write; read until each is answered or the connection ends."""
         self.send(*batch)
         shown: list[str] = []
         for _ in batch:
@@ -158,7 +163,7 @@ class Client:
                 return text
 
     def events(self, *, unordered: bool = False) -> None:
-        """Note all events that the server owes this client: those that come before the reply to a read.
+        """Note all events that the server owes this client: all that come before a read's reply.
 
         A read, not a ping: a server may answer pings at once, but no read may overtake an event.
         """
@@ -182,13 +187,15 @@ class Client:
         """Wait for one frame that comes by itself."""
         self._log("<", self._read(False, seconds)[0])
 
-    def expect_close(self, seconds: float = CLOSE_SECONDS_MAX) -> None:
+    def expect_close(self, seconds: float = CLOSE_SECONDS_MAX, *, unordered: bool = False) -> None:
         """Note everything up to the end of the connection."""
-        while True:
+        lines = []
+        xid: int | None = 0
+        while xid is not None:
             text, xid = self._read(False, seconds)
-            self._log("<", text)
-            if xid is None:
-                return
+            lines.append(text)
+        for line in sorted(lines) if unordered else lines:
+            self._log("<", line)
 
     def alive(self) -> None:
         """Note whether the server still answers on this connection."""
@@ -401,7 +408,7 @@ def _make_root(address: Address) -> int:
 
 
 def _zxid(address: Address) -> int:
-    """The zxid of a server that may ask for authentication, or have none, after this client has left."""
+    """The zxid of a server that may insist on authentication or refuse it; nobody is connected."""
     for credentials in (b"", SUPER):
         connection = Connection(address)
         try:

@@ -28,7 +28,8 @@ from typing import Final
 from tests.conformance.wire import ClosedError, Connection, DeadlineError, connect_request, i32
 
 START_SECONDS_MAX: Final = 60.0
-DEBIAN_CLASSPATH: Final = "/etc/zookeeper/conf:/usr/share/java/*"
+DEBIAN_JAR: Final = "/usr/share/java/zookeeper.jar"
+"""Its manifest names the jars that it needs."""
 
 SUPER_DIGEST: Final = "super:lK75jTNcA+U9vtVEw5vB51mj/w4="
 """user:base64(sha1("super:secret"))."""
@@ -53,21 +54,14 @@ class Server:
 
 
 def apache_classpath(folder: str) -> str:
-    """The class path for a folder of jars. Raises: AssertionError when there is no ZooKeeper in it."""
+    """The class path for a folder of jars. Raises: AssertionError if ZooKeeper is not in it."""
     assert glob.glob(f"{folder}/zookeeper-3*.jar"), f"no zookeeper-3*.jar in {folder}"
     return f"{folder}/*"
 
 
 def debian_classpath() -> str | None:
     """The class path of Debian's zookeeper package; None when it is not installed."""
-    if not os.path.exists("/usr/share/java/zookeeper.jar"):
-        return None
-    names = ("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "netty-all", "commons-cli")
-    names += ("commons-io", "snappy-java", "metrics-core", "jline", "jackson-databind")
-    names += ("jackson-core", "jackson-annotations", "audience-annotations")
-    found = (f"/usr/share/java/{name}.jar" for name in names)
-    netty = sorted(glob.glob("/usr/share/java/netty*.jar"))
-    return ":".join([path for path in found if os.path.exists(path)] + netty)
+    return DEBIAN_JAR if os.path.exists(DEBIAN_JAR) else None
 
 
 @contextmanager

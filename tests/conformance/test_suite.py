@@ -1,4 +1,4 @@
-"""The conformance suite's own rules: it is independent of zkstore, complete, and explains its exceptions."""
+"""The suite's own rules: independent of zkstore, complete, its exceptions explained."""
 
 from __future__ import annotations
 
@@ -24,22 +24,20 @@ def test_nothing_of_zkstore_is_imported(path: Path) -> None:
 
 
 def test_every_scenario_has_its_golden_text() -> None:
-    suffixes = {f".{suffix}" for suffix, _ in golden.EXCEPTIONS.values()}
-    plain = {
-        path.name.removesuffix(".txt")
-        for path in golden.GOLDEN.glob("*.txt")
-        if not any(path.name.endswith(f"{suffix}.txt") for suffix in suffixes)
-    }
-    assert plain == set(SCENARIOS)
+    files = {path.name.removesuffix(".txt") for path in golden.GOLDEN.glob("*.txt")}
+    assert {name for name in files if not name.endswith(".zkstore")} == set(SCENARIOS)
 
 
-@pytest.mark.parametrize("flavour", golden.EXCEPTIONS)
-def test_every_exception_is_explained_and_real(flavour: str) -> None:
-    suffix, table = golden.EXCEPTIONS[flavour]
-    files = {path.name.removesuffix(f".{suffix}.txt") for path in golden.GOLDEN.glob(f"*.{suffix}.txt")}
-    assert files == set(table)
-    for name in table:
-        assert golden.path(name, flavour).read_text() != golden.path(name).read_text(), name
+def test_every_difference_is_explained_and_real() -> None:
+    files = {path.name for path in golden.GOLDEN.glob("*.zkstore.txt")}
+    assert files == {f"{name}.zkstore.txt" for name in golden.DIFFERENCES}
+    for name in golden.DIFFERENCES:
+        ours = golden.path(name, "zkstore-workers").read_text()
+        assert ours != golden.path(name).read_text(), name
+
+
+def test_what_is_not_played_on_38_is_known() -> None:
+    assert set(golden.NOT_IN_38) <= set(SCENARIOS)
 
 
 def test_java_password() -> None:

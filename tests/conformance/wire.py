@@ -1,12 +1,14 @@
-"""A ZooKeeper wire client of its own: jute by hand, frames over a socket, nothing of zkstore imported.
+"""A ZooKeeper wire client of its own: jute by hand, frames over a socket.
 
-What for:   conformance scenarios speak to Apache ZooKeeper and to zkstore through this file only, so a mistake
-            in zkstore's codec cannot hide behind the same mistake in its test.
+What for:   conformance scenarios speak to Apache ZooKeeper and to zkstore through this file only,
+            so a mistake in zkstore's codec cannot hide behind the same mistake in its test.
 Owns:       one socket per `Connection`; every wait has a deadline.
 Invariants:
   1. Independent: imports the standard library only (test_suite.py checks the folder's imports).
-  2. Never blocks without end: each read raises `DeadlineError` after its time, `ClosedError` on end of file.
-Not here:   what the requests of each operation look like (requests.py), how replies are shown (render.py).
+  2. Never blocks without end: each read raises `DeadlineError` after its time, `ClosedError` on
+     end of file.
+Not here:   what the requests of each operation look like (requests.py), how replies are shown
+            (render.py).
 Source:     zookeeper.jute; org.apache.zookeeper.server.NIOServerCnxn; reference parity, section A.
 """
 
@@ -138,9 +140,14 @@ class Connection:
     """One TCP connection that sends and receives frames."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(address, timeout=RECV_SECONDS_MAX)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
+        try:
+            self._socket = socket.create_connection(address, timeout=RECV_SECONDS_MAX)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except (BrokenPipeError, ConnectionResetError):
+            # Accepted and closed at once, before connect() was through: a closed connection.
+            self._socket, other_end = socket.socketpair()
+            other_end.close()
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are. Raises: ClosedError."""
@@ -176,7 +183,7 @@ class Connection:
                 return data
 
     def handshake(self, payload: bytes) -> ConnectResponse:
-        """Send a connect request and read its answer. Raises: ClosedError when refused without one."""
+        """Send a connect request and read its answer. Raises: ClosedError when there is none."""
         self.send(payload)
         return read_connect_response(self.recv())
 

@@ -1,4 +1,4 @@
-"""The scenarios, one file for each section of the parity list; importing this package registers all of them."""
+"""The scenarios, one file a section of the parity list; importing the package registers all."""
 
 from tests.conformance.scenarios import (
     a_handshake,

@@ -1,6 +1,7 @@
 """Section A: frames and the handshake, good ones and broken ones.
 
-Invariants: a broken frame costs its own connection only; every scenario ends with the server still serving.
+Invariants: a broken frame costs its own connection only; every scenario ends with the server still
+            serving.
 Source:     reference parity A1-A18; NIOServerCnxn, ZooKeeperServer.processConnectRequest.
 """
 

@@ -182,7 +182,8 @@ def get_ephemerals(s: Scenario) -> None:
         client.call(r.create(path, flags=r.EPHEMERAL))
     client.call(r.create("/t/d"))
     client.call(r.create("/t/d/e-", flags=r.EPHEMERAL_SEQUENTIAL))
-    for prefix in (None, "", "  ", "/", "/t", "/t/", "/t/a", "/t/ab", "/t/d", "/t/d/", "/none", "t"):
+    prefixes = (None, "", "  ", "/", "/t", "/t/", "/t/a", "/t/ab", "/t/d", "/t/d/", "/none", "t")
+    for prefix in prefixes:
         client.call(r.get_ephemerals(prefix))
     other.call(r.get_ephemerals(None))
 

@@ -1,4 +1,4 @@
-"""Section C: errors, above all those of requests whose bytes are wrong, and which of them take a zxid.
+"""Section C: errors, above all of requests whose bytes are wrong; which of them take a zxid.
 
 Invariants: after every one of these the connection goes on, unless the transcript says closed.
 Source:     reference parity C; PrepRequestProcessor.pRequest, FinalRequestProcessor.
@@ -151,7 +151,6 @@ def null_paths(s: Scenario) -> None:
         r.get_all_children_number(None),
         r.check_watches(None, 3),
         r.remove_watches(None, 3),
-        r.multi_read(r.get_data(None)),
         r.set_data("/t", b"next"),
     ):
         client.call(request)

@@ -141,9 +141,7 @@ def events_of_a_pipeline_at_another_client(s: Scenario) -> None:
     watcher.call(r.get_children("/t", True))
     watcher.call(r.exists("/t/a", True))
     watcher.call(r.exists("/t/b", True))
-    writer.pipeline(
-        r.create("/t/b"), r.create("/t/a"), r.set_data("/t/a", b""), r.delete("/t/b")
-    )
+    writer.pipeline(r.create("/t/b"), r.create("/t/a"), r.set_data("/t/a", b""), r.delete("/t/b"))
     watcher.events()
 
 
@@ -254,9 +252,7 @@ def set_watches_since(s: Scenario) -> None:
     client.call(r.create("/t/a/b"))
     for ahead in (1, 2, 3, 4, 5):
         zxid = s.base_zxid + ahead
-        client.call(
-            r.set_watches(zxid, zxid_text=f"z+{ahead}", data=["/t/a"], child=["/t/a"])
-        )
+        client.call(r.set_watches(zxid, zxid_text=f"z+{ahead}", data=["/t/a"], child=["/t/a"]))
     client.call(r.set_watches(1 << 60, zxid_text="far", data=["/t/a"], exist=["/t/a"]))
     client.call(r.set_watches(-1, zxid_text="-1", data=["/t/a"], child=["/t/a"]))
 

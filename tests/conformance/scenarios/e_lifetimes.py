@@ -1,6 +1,7 @@
 """Section E: containers and nodes with a time to live, and when the sweep takes them.
 
-Design: the servers sweep every 500 ms; a scenario waits for the event of the delete, never for a time.
+Design: the servers sweep every 500 ms; a scenario waits for the event of the delete, never for a
+        time.
 Source: reference parity E10-E19; ContainerManager, EphemeralType.
 """
 

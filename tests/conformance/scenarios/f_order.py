@@ -1,4 +1,4 @@
-"""Section F: which check wins. Each request breaks two rules that stand next to each other in the order.
+"""Section F: which check wins. Each request breaks two rules that are neighbours in the order.
 
 Source: reference parity F; PrepRequestProcessor.pRequest2Txn.
 """
@@ -154,8 +154,8 @@ def reads(s: Scenario) -> None:
 
 @scenario
 def writes_see_earlier_writes_of_the_pipeline(s: Scenario) -> None:
-    # No setACL among them: Apache checks later requests against the old ACL until it is applied, so what
-    # it answers depends on its speed.
+    # No setACL among them: Apache checks later requests against the old ACL until it is applied,
+    # so what it answers depends on its speed.
     client = s.client()
     client.pipeline(
         r.create("/t/a"),

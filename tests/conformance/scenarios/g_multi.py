@@ -193,6 +193,13 @@ def multi_read(s: Scenario) -> None:
 
 
 @scenario
+def null_path_in_a_multi_read(s: Scenario) -> None:
+    client = s.client()
+    client.call(r.multi_read(r.get_data("/t"), r.get_data(None), r.get_children("/t")))
+    client.alive()
+
+
+@scenario
 def what_is_not_allowed_in_a_multi_read(s: Scenario) -> None:
     client = s.client()
     for operation in (
