@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from tests.conformance.scenario import SCENARIOS
+from tests.conformance.scenarios import SCENARIOS
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 

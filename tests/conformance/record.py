@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 
 from tests.conformance import golden, runner, servers
-from tests.conformance.scenario import SCENARIOS
+from tests.conformance.scenarios import SCENARIOS
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,16 +13,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
-from tests.conformance import scenarios, servers
-from tests.conformance.scenario import SCENARIOS, Entry, play
+from tests.conformance import servers
+from tests.conformance.scenario import Entry, play
+from tests.conformance.scenarios import SCENARIOS
 from tests.conformance.servers import Server
 
 Start = Callable[[Mapping[str, str], Mapping[str, str]], AbstractContextManager[Server]]
 
 APACHE_39_VARIABLE: Final = "ZKSTORE_APACHE_39"
 """The environment variable that names a folder with the jars of Apache ZooKeeper 3.9."""
-
-assert scenarios.__all__, "importing the package registers the scenarios"
 
 
 class Runner:

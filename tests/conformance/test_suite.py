@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import golden
-from tests.conformance.scenario import SCENARIOS
+from tests.conformance.scenarios import SCENARIOS
 from tests.conformance.wire import java_password
 
 _FOLDER = Path(__file__).parent

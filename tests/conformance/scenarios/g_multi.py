@@ -195,7 +195,7 @@ def multi_read(s: Scenario) -> None:
 @scenario
 def null_path_in_a_multi_read(s: Scenario) -> None:
     client = s.client()
-    client.call(r.multi_read(r.get_data("/t"), r.get_data(None), r.get_children("/t")))
+    client.call(r.multi_read(r.get_data(None), r.get_children("/t")))
     client.alive()
 
 
