@@ -14,6 +14,7 @@ from zkstore.storage.disk import Disk
 from zkstore.storage.format_version import FORMAT
 from zkstore.storage.journal import (
     FIRST_SEGMENT_BYTES,
+    HEADER_BYTES,
     RECORD_OVERHEAD_BYTES,
     SEGMENT_BYTES_MIN,
     SPARE_SEGMENTS_MAX,
@@ -24,7 +25,7 @@ from zkstore.storage.journal import (
 )
 
 SEGMENT: Final = SEGMENT_BYTES_MIN
-START: Final = JournalPosition(1, 28, 1)
+START: Final = JournalPosition(1, HEADER_BYTES, 1)
 
 
 def create(directory: Path, disk: Disk | None = None, segment_bytes: int = SEGMENT) -> Journal:
@@ -277,6 +278,24 @@ def test_a_segment_whose_header_is_damaged_is_damage(tmp_path: Path) -> None:
     written.close()
     flip(segment_path(tmp_path, 1), 9)
     assert read_back(tmp_path) == ([], True)
+
+
+@pytest.mark.parametrize("first", [0, 512])
+def test_a_lost_sector_is_damage_even_at_a_later_segments_start(tmp_path: Path, first: int) -> None:
+    written = create(tmp_path)
+    while written.append(bytes(200)).segment < 2:
+        pass
+    for _ in range(8):
+        written.append(bytes(200))
+    written.close()
+    path = segment_path(tmp_path, 2)
+    content = bytearray(path.read_bytes())
+    content[first : first + 512] = bytes(512)
+    path.write_bytes(content)
+    recovered, _, damaged = recover(tmp_path)
+    assert damaged
+    assert "journal.2" in recovered.damage
+    recovered.close()
 
 
 def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

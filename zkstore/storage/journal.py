@@ -6,9 +6,9 @@ Invariants:
   2. OneAtATime: record n+1 is written only after n is flushed. So at most the last record is not
      whole after a crash, and it was never acknowledged; a whole record behind one that is not whole
      means that acknowledged bytes were damaged.
-  3. NeverOld: content of a segment's earlier life is never read as new. Each life has a random tag
-     in its header and in each of its records, and each record the next sequence number. A client
-     cannot forge a record inside its data, as the tag never leaves this file.
+  3. NeverOld: content of a segment's earlier life is never read as new. Its records bear a tag
+     made of the segment's number, which a file gets but once, and a secret of the journal, and each
+     has the next sequence number. A client cannot forge a record inside its data: it has no tag.
   4. InPlace: in the hot path a record only overwrites blocks that are allocated and zero-filled (or
      were written before), so its flush changes no metadata of the file system and cannot find the
      disk full. Only a record larger than a segment grows its file.
@@ -26,6 +26,7 @@ Not here: what a payload means (the writer), from where on it is needed (checkpo
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import struct
@@ -40,20 +41,22 @@ from zkstore.errors import StorageFailed, StorageFull
 from zkstore.storage.disk import Disk
 from zkstore.storage.format_version import FORMAT, check_number
 
-# magic, format, tag of this life, number of the segment, crc32 of the fields before it
-_HEADER: Final = struct.Struct(">8sI4sQI")
+# magic, format, the journal's secret, number of the segment, crc32 of the fields before it
+_HEADER: Final = struct.Struct(">8sI16sQI")
 _HEADER_MAGIC: Final = b"ZKSJRNL\n"
-# tag of the segment's life, crc32 (of length, sequence, payload), then length and sequence
+# tag, crc32 (of length, sequence, payload), then length and sequence
 _RECORD: Final = struct.Struct(">4sIIQ")
 _CHECKED: Final = struct.Struct(">IQ")
 _NAME: Final = re.compile(r"journal\.(\d+)")
 
+HEADER_BYTES: Final = _HEADER.size
 RECORD_OVERHEAD_BYTES: Final = _RECORD.size
 SEGMENT_BYTES_MIN: Final = 4096
 # A fresh directory starts with a small segment: zero-filling 16 MB would take all of its 50 ms.
 FIRST_SEGMENT_BYTES: Final = 1 << 20
 # Retired segments kept for reuse; between two checkpoints three or four are in use.
 SPARE_SEGMENTS_MAX: Final = 4
+_SECRET_BYTES: Final = 16
 _FILL_BYTES: Final = 1 << 20
 # Behind damage the numbering goes on with this distance, past anything the damaged part can hold.
 _SEQUENCE_GAP: Final = 1 << 32
@@ -74,7 +77,7 @@ class _Segment:
     number: int
     fd: int
     size: int
-    tag: bytes
+    tag: bytes  # of its records
 
 
 class _Record(NamedTuple):
@@ -84,7 +87,7 @@ class _Record(NamedTuple):
 
 
 class _Image(NamedTuple):
-    """A segment's content in memory; an empty tag: its header is not whole or of another life."""
+    """A segment's content in memory."""
 
     number: int
     content: bytes
@@ -93,7 +96,7 @@ class _Image(NamedTuple):
     def record_at(self, offset: int) -> _Record | None:
         """The record that starts at `offset`, or None if there is no whole one of this life."""
         start = offset + _RECORD.size
-        if not self.tag or start > len(self.content):
+        if start > len(self.content):
             return None
         tag, crc, length, sequence = _RECORD.unpack_from(self.content, offset)
         end = start + length
@@ -106,7 +109,7 @@ class _Image(NamedTuple):
 
     def has_record_after(self, offset: int, sequence: int) -> bool:
         """Whether a whole record with a greater sequence number starts anywhere behind `offset`."""
-        at = self.content.find(self.tag, offset) if self.tag else -1
+        at = self.content.find(self.tag, offset)
         while at >= 0:
             record = self.record_at(at)
             if record is not None and record.sequence > sequence:
@@ -123,9 +126,15 @@ def segment_path(directory: Path, number: int) -> Path:
     return directory / f"journal.{number}"
 
 
-def _header(number: int, tag: bytes) -> bytes:
-    checked = _HEADER.pack(_HEADER_MAGIC, FORMAT, tag, number, 0)[:-4]
+def _header(number: int, secret: bytes) -> bytes:
+    checked = _HEADER.pack(_HEADER_MAGIC, FORMAT, secret, number, 0)[:-4]
     return checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def _tag(secret: bytes, number: int) -> bytes:
+    """What marks the records of segment `number`; no byte of it is zero, so zeros never hold it."""
+    digest = hashlib.blake2b(number.to_bytes(8, "big"), key=secret, digest_size=4).digest()
+    return bytes(1 + byte % 255 for byte in digest)
 
 
 def segment_numbers(directory: Path, disk: Disk) -> list[int]:
@@ -136,25 +145,34 @@ def segment_numbers(directory: Path, disk: Disk) -> list[int]:
 
 def holds_records(directory: Path, disk: Disk) -> bool:
     """Whether any segment starts with a whole record: it has been in use."""
-    images = (_load(directory, disk, number) for number in segment_numbers(directory, disk))
-    return any(image.record_at(_HEADER.size) is not None for image in images)
+    for number in segment_numbers(directory, disk):
+        content = _load(directory, disk, number)
+        secret = _secret(content, segment_path(directory, number))
+        if secret and _Image(number, content, _tag(secret, number)).record_at(_HEADER.size):
+            return True
+    return False
 
 
-def _load(directory: Path, disk: Disk, number: int) -> _Image:
-    """Read a segment. Raises: FormatError for one of a newer format."""
-    path = segment_path(directory, number)
-    fd = disk.open(path, os.O_RDONLY)
+def _load(directory: Path, disk: Disk, number: int) -> bytes:
+    fd = disk.open(segment_path(directory, number), os.O_RDONLY)
     try:
-        content = disk.pread(fd, disk.size(fd), 0)
+        return disk.pread(fd, disk.size(fd), 0)
     finally:
         disk.close(fd)
+
+
+def _secret(content: bytes, path: Path) -> bytes:
+    """The journal's secret out of a segment's header; empty if the header is not whole.
+
+    Raises: FormatError if a newer program wrote it.
+    """
     if len(content) < _HEADER.size:
-        return _Image(number, content, b"")
-    magic, format_number, tag, named, crc = _HEADER.unpack_from(content)
-    if magic != _HEADER_MAGIC or crc != zlib.crc32(content[: _HEADER.size - 4]) or named != number:
-        return _Image(number, content, b"")
+        return b""
+    magic, format_number, secret, _, crc = _HEADER.unpack_from(content)
+    if magic != _HEADER_MAGIC or crc != zlib.crc32(content[: _HEADER.size - 4]):
+        return b""
     check_number(format_number, str(path))
-    return _Image(number, content, tag)
+    return bytes(secret)
 
 
 @dataclass(slots=True)
@@ -164,6 +182,7 @@ class _Reading:
     payloads: list[bytes]
     end: JournalPosition
     image: _Image | None  # of the segment that `end` is in
+    secret: bytes  # empty: it could not be read
     damage: str  # empty: none
 
 
@@ -173,8 +192,13 @@ def _read(directory: Path, disk: Disk, position: JournalPosition) -> _Reading:
     payloads: list[bytes] = []
     if not numbers or numbers[0] != position.segment:
         missing = f"{segment_path(directory, position.segment)}: missing"
-        return _Reading(payloads, position, None, missing)
-    image = _load(directory, disk, position.segment)
+        return _Reading(payloads, position, None, b"", missing)
+    path = segment_path(directory, position.segment)
+    content = _load(directory, disk, position.segment)
+    secret = _secret(content, path)
+    if not secret or position.offset > len(content):
+        return _Reading(payloads, position, None, secret, f"{path}: the segment is not whole")
+    image = _Image(position.segment, content, _tag(secret, position.segment))
     _, offset, sequence = position
     while True:
         record = image.record_at(offset)
@@ -185,29 +209,37 @@ def _read(directory: Path, disk: Disk, position: JournalPosition) -> _Reading:
         following = image.number + 1
         if following not in numbers:
             break
-        next_image = _load(directory, disk, following)
+        content = _load(directory, disk, following)
+        next_image = _Image(following, content, _tag(secret, following))
         record = next_image.record_at(_HEADER.size)
         if record is None or record.sequence != sequence:
             break
         image, offset = next_image, _HEADER.size
     end = JournalPosition(image.number, offset, sequence)
-    damage = _damage(directory, disk, numbers, image, end)
-    return _Reading(payloads, end, image, damage)
+    reading = _Reading(payloads, end, image, secret, "")
+    reading.damage = _damage(directory, disk, numbers, image, reading)
+    return reading
+
+
+def read_back(directory: Path, disk: Disk, position: JournalPosition) -> tuple[list[bytes], str]:
+    """What recovery would replay, and where records are lost (empty: nowhere); writes nothing."""
+    reading = _read(directory, disk, position)
+    return reading.payloads, reading.damage
 
 
 def _damage(
-    directory: Path, disk: Disk, numbers: list[int], image: _Image, end: JournalPosition
+    directory: Path, disk: Disk, numbers: list[int], image: _Image, reading: _Reading
 ) -> str:
     """Name the place where a record was lost that others follow; empty if the journal just ends."""
+    end = reading.end
     place = f"{segment_path(directory, end.segment)}: record {end.sequence} at offset {end.offset}"
-    if not image.tag or end.offset > len(image.content):
-        return f"{place}: the segment is not whole"
     if image.has_record_after(end.offset, end.sequence):
         return f"{place} is damaged, later ones are whole"
     for number in numbers:
-        if number > image.number and _load(directory, disk, number).has_record_after(
-            _HEADER.size, end.sequence
-        ):
+        if number <= image.number:
+            continue
+        later = _Image(number, _load(directory, disk, number), _tag(reading.secret, number))
+        if later.has_record_after(0, end.sequence):
             return f"{place} is damaged, {segment_path(directory, number)} holds later ones"
     return ""
 
@@ -223,6 +255,7 @@ class Journal:
         directory: Path,
         disk: Disk,
         segment_bytes: int,
+        secret: bytes,
         segment: _Segment,
         end: JournalPosition,
     ) -> None:
@@ -231,6 +264,7 @@ class Journal:
         self._directory = directory
         self._disk = disk
         self._segment_bytes = segment_bytes
+        self._secret = secret
         self._segment = segment
         self._offset = end.offset
         self._sequence = end.sequence
@@ -250,8 +284,10 @@ class Journal:
         """Begin a journal in a directory that has none. Raises: StorageFull, StorageFailed."""
         assert segment_bytes >= SEGMENT_BYTES_MIN, segment_bytes
         size = min(segment_bytes, FIRST_SEGMENT_BYTES)
-        segment = _make_segment(directory, disk, 1, size)
-        return cls(directory, disk, segment_bytes, segment, JournalPosition(1, _HEADER.size, 1))
+        secret = os.urandom(_SECRET_BYTES)
+        segment = _make_segment(directory, disk, secret, 1, size)
+        end = JournalPosition(1, _HEADER.size, 1)
+        return cls(directory, disk, segment_bytes, secret, segment, end)
 
     @classmethod
     def recover(
@@ -270,17 +306,18 @@ class Journal:
         reading = _read(directory, disk, position)
         numbers = segment_numbers(directory, disk)
         end = reading.end
+        secret = reading.secret or os.urandom(_SECRET_BYTES)
         if reading.damage or reading.image is None:
             number = max([*numbers, position.segment]) + 1
             size = min(segment_bytes, FIRST_SEGMENT_BYTES)
-            segment = _make_segment(directory, disk, number, size)
+            segment = _make_segment(directory, disk, secret, number, size)
             end = JournalPosition(number, _HEADER.size, end.sequence + _SEQUENCE_GAP)
         else:
             for number in numbers:
                 if number > end.segment:
                     disk.unlink(segment_path(directory, number))
             segment = _reopen(directory, disk, reading, segment_bytes)
-        journal = cls(directory, disk, segment_bytes, segment, end)
+        journal = cls(directory, disk, segment_bytes, secret, segment, end)
         journal.damage = reading.damage
         sizes = {n: _size(directory, disk, n) for n in numbers if n < segment.number}
         journal._in_use.extend(sorted(sizes.items()))
@@ -422,7 +459,12 @@ class Journal:
                 segment_path(self._directory, retired[0]), segment_path(self._directory, number)
             )
         segment = _make_segment(
-            self._directory, self._disk, number, self._segment_bytes, reuse=retired is not None
+            self._directory,
+            self._disk,
+            self._secret,
+            number,
+            self._segment_bytes,
+            reuse=retired is not None,
         )
         self._last_number = number
         with self._lock:
@@ -449,7 +491,7 @@ def _fill(disk: Disk, fd: int, offset: int, size: int) -> None:
 
 
 def _make_segment(
-    directory: Path, disk: Disk, number: int, size: int, *, reuse: bool = False
+    directory: Path, disk: Disk, secret: bytes, number: int, size: int, *, reuse: bool = False
 ) -> _Segment:
     """Begin a life of segment `number`: file, header and name are on the device when it returns.
 
@@ -457,19 +499,18 @@ def _make_segment(
     Raises: StorageFull, StorageFailed; no new file is left behind then.
     """
     path = segment_path(directory, number)
-    tag = bytes(1 + byte % 255 for byte in os.urandom(4))  # never found in zeros
     fd = disk.open(path, os.O_RDWR if reuse else os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
         if not reuse:
             _fill(disk, fd, 0, size)
-        disk.pwrite(fd, _header(number, tag), 0)
+        disk.pwrite(fd, _header(number, secret), 0)
         disk.flush(fd)
         disk.fsync_dir(directory)
     except (StorageFull, StorageFailed):
         disk.close(fd)
         disk.unlink(path)
         raise
-    return _Segment(number, fd, size, tag)
+    return _Segment(number, fd, size, _tag(secret, number))
 
 
 def _reopen(directory: Path, disk: Disk, reading: _Reading, segment_bytes: int) -> _Segment:
