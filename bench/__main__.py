@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-_HERE = Path(__file__).parent
+_HERE: Final = Path(__file__).parent
+_OPTIONS: Final = ("-q", "--tb=short", "--benchmark-columns=min,median,max,rounds")
 
 
 def main(argv: list[str]) -> int:
     folders = [str(_HERE / folder) for folder in ("macro", "micro")]
-    return int(pytest.main([*folders, "--benchmark-columns=min,median,max,rounds", "-q", *argv]))
+    return int(pytest.main([*folders, *_OPTIONS, *argv]))
 
 
 if __name__ == "__main__":

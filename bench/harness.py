@@ -228,7 +228,7 @@ class Contest:
             return workload.turn(self._arena, kind)
         except wire.BenchmarkError as error:
             log = self._arena.log(kind)
-            raise wire.BenchmarkError(f"{workload.name}, {kind.name}: {error}\n{log}") from error
+            raise wire.BenchmarkError(f"{workload.name}, {kind.name}: {error}\n{log}") from None
 
     def _record(self, results: Iterable[Result]) -> None:
         if self._results_file is None:
