@@ -13,7 +13,6 @@ from typing import Final
 CLIENT_WRITE_BUFFER_BYTES_MAX: Final = 32 << 20
 CLIENT_WRITE_BUFFER_BYTES_HIGH: Final = 1 << 20  # beyond: requests of this client are not read
 CONNECT_FRAME_BYTES_MAX: Final = 1024  # a ConnectRequest has 44 or 45 bytes
-WATCHES_PER_REQUEST_MAX: Final = 1 << 20  # paths in one setWatches; the frame limit comes first
 
 # ---- between a worker and the commit process
 IPC_MESSAGE_BYTES_MAX: Final = 1 << 30  # a batch of requests or replies; larger is a bug of ours
@@ -34,6 +33,8 @@ TTL_MS_MAX: Final = (1 << 40) - 1
 # ---- storage
 INLINE_DATA_BYTES_MAX: Final = 1024  # larger data lives apart from its node
 LMDB_KEY_BYTES_MAX: Final = 511
+ACL_IDS_MAX: Final = 10_000  # ids of ACLs that the writer remembers
+ACL_BYTES_REMEMBERED_MAX: Final = 4096
 LOG_TRIM_BATCHES_MAX: Final = 2  # batches trimmed for each one appended
 
 assert CLIENT_WRITE_BUFFER_BYTES_HIGH < CLIENT_WRITE_BUFFER_BYTES_MAX

@@ -44,8 +44,6 @@ class Settings:
 
     frame_size_bytes_max: int = 0xFFFFF  # jute.maxbuffer
     global_outstanding_limit: int = 1000  # globalOutstandingLimit
-    large_request_bytes_max: int = 104_857_600  # largeRequestMaxBytes
-    large_request_threshold_bytes: int = -1  # largeRequestThreshold
 
     skip_acl: bool = False  # skipACL=yes
     super_digest: str = ""  # DigestAuthenticationProvider.superDigest
@@ -59,7 +57,6 @@ class Settings:
 
     # extendedTypesEnabled; on unless switched off (ARCHITECTURE)
     extended_types_enabled: bool = True
-    emulate_353_ttl: bool = False  # emulate353TTLNodes
     container_check_interval_ms: int = 60_000  # znode.container.checkIntervalMs
     container_per_minute_max: int = 10_000  # znode.container.maxPerMinute
     container_never_used_ms_max: int = 0  # znode.container.maxNeverUsedIntervalMs; 0: never

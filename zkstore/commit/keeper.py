@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from zkstore.commit.loop import Loop
@@ -129,33 +129,34 @@ class Keeper:
             self._sweep_due = now + settings.container_check_interval_ms / 1000
             self._sweep = deque(self._candidates())
             self._sweep_allowance = 1.0
-        if not self._sweep:
+        if not self._sweep or self._loop.writer.stalled:
             return
         pace = settings.container_per_minute_max / 60_000 * HEARTBEAT_INTERVAL_MS
         self._sweep_allowance = min(self._sweep_allowance + pace, BATCH_REQUESTS_MAX)
         with self._loop.source:
             while self._sweep and self._sweep_allowance >= 1:
-                self._sweep_allowance -= 1
-                zxid = self._loop.next_zxid()
-                txn = self._loop.prep.delete_container(zxid, self._sweep.popleft())
-                self._loop.propose(txn)
+                path = self._sweep.popleft()
+                # The list may be a minute old: a node that was renewed since stays.
+                if self._is_due(self._loop.source.node(path), wall_ms()):
+                    self._sweep_allowance -= 1
+                    zxid = self._loop.next_zxid()
+                    self._loop.propose(self._loop.prep.delete_container(zxid, path))
 
-    def _candidates(self) -> Iterator[bytes]:
-        """Reference E17, E18."""
-        settings = self._loop.settings
+    def _candidates(self) -> list[bytes]:
+        """The containers and TTL nodes that are due now."""
         now_ms = wall_ms()
         with self._loop.writer.views.open() as view:
-            for path in view.sweep_candidates():
-                value = view.node(path)
-                assert value is not None, path
-                f = nodes.unpack(value)
-                if f[nodes.CHILDREN]:
-                    continue
-                age_ms = now_ms - f[nodes.MTIME_MS]
-                if nodes.is_ttl(f[nodes.OWNER]):
-                    due = age_ms > nodes.ttl_ms_of(f[nodes.OWNER])
-                else:
-                    never_used_ms = settings.container_never_used_ms_max
-                    due = f[nodes.CVERSION] > 0 or 0 < never_used_ms < age_ms
-                if due:
-                    yield path
+            return [p for p in view.sweep_candidates() if self._is_due(view.node(p), now_ms)]
+
+    def _is_due(self, value: bytes | None, now_ms: int) -> bool:
+        """Reference E17, E18."""
+        if value is None:
+            return False
+        f = nodes.unpack(value)
+        if f[nodes.CHILDREN]:
+            return False
+        age_ms = now_ms - f[nodes.MTIME_MS]
+        if nodes.is_ttl(f[nodes.OWNER]):
+            return bool(age_ms > nodes.ttl_ms_of(f[nodes.OWNER]))
+        never_used_ms = self._loop.settings.container_never_used_ms_max
+        return bool(f[nodes.CVERSION] > 0 or 0 < never_used_ms < age_ms)

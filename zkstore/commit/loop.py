@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from zkstore.commit.ports import Connection, Port, Ports
 from zkstore.commit.sessions import Sessions, monotonic_ms
-from zkstore.constants import BATCH_REQUESTS_MAX
+from zkstore.constants import BATCH_BYTES_MAX, BATCH_REQUESTS_MAX
 from zkstore.errors import Code, RemoteProtocolError, StorageFull
 from zkstore.jute.codec import INT_INT, buffer, read_buffer
 from zkstore.messaging import Channel
@@ -111,6 +111,7 @@ class Loop:
         self._scheduled = False
         self._waiting: dict[int, tuple[Connection, int]] = {}  # zxid → who waits, xid
         self._deferred: deque[Deferred] = deque()
+        self._batch_bytes = 0  # of the txns proposed since the last turn
         self._refused = Limited(_log, logging.ERROR)
 
     # ---- from the workers
@@ -137,15 +138,18 @@ class Loop:
         while at < end:
             with self.source:
                 at = self._take_in(port, message, at, end)
-            if self.core.outstanding >= BATCH_REQUESTS_MAX:
+            if self.batch_is_full():
                 self.turn()
         self._schedule()
+
+    def batch_is_full(self) -> bool:
+        """Whether what was proposed since the last flush is enough for one."""
+        return self.core.outstanding >= BATCH_REQUESTS_MAX or self._batch_bytes >= BATCH_BYTES_MAX
 
     def _take_in(self, port: Port, message: ipc.Message, at: int, end: int) -> int:
         """Validate items until the batch is full; returns where to go on."""
         connections = port.connections
-        core = self.core
-        while at < end and core.outstanding < BATCH_REQUESTS_MAX:
+        while at < end and not self.batch_is_full():
             kind, number, payload = message[at : at + ipc.TO_COMMIT_WIDTH]
             at += ipc.TO_COMMIT_WIDTH
             if kind == ipc.REQUEST:
@@ -213,15 +217,15 @@ class Loop:
                 self.prep.error(zxid, session.session_id, xid, Code.SESSION_EXPIRED),
                 connection, xid,
             )  # fmt: skip
+        elif self.writer.stalled or (self.full and kind in _GROWING):
+            self._refused("disk full: session %#x's write refused", session.session_id)
+            self._defer_error(connection, xid, Code.SYSTEM_ERROR)
         elif kind == op.CLOSE_SESSION:
             self._waiting[self.sessions.close(connection, xid)] = (connection, xid)
         elif kind == op.RECONFIG:
             code = Code.RECONFIG_DISABLED
             zxid = self.next_zxid()
             self._expect(self.prep.error(zxid, session.session_id, xid, code), connection, xid)
-        elif self.full and kind in _GROWING:
-            self._refused("disk nearly full: session %#x's write refused", session.session_id)
-            self._defer_error(connection, xid, Code.SYSTEM_ERROR)
         else:
             try:
                 txn = self.prep.request(
@@ -239,7 +243,9 @@ class Loop:
 
     def propose(self, txn: Txn) -> None:
         """Hand a txn to the core; every txn of this process goes this way."""
-        self.core.propose(Proposal(txn.zxid, txns.encode(txn)))
+        encoded = txns.encode(txn)
+        self._batch_bytes += len(encoded)
+        self.core.propose(Proposal(txn.zxid, encoded))
         self.writer.remember(txn)
         if not self._scheduled:
             self._schedule()
@@ -254,7 +260,7 @@ class Loop:
         self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)))
 
     def _defer_error(self, connection: Connection, xid: int, code: Code) -> None:
-        self._defer(connection, lambda zxid: replies.error(xid, zxid, code))
+        self._defer(connection, _refusal(xid, code))
 
     def _defer(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
         self._deferred.append(Deferred(self.core.last_proposed, connection, frame))
@@ -264,6 +270,7 @@ class Loop:
     def turn(self) -> None:
         """One batch: perform what the core wants until it has nothing to say, then send."""
         self._scheduled = False
+        self._batch_bytes = 0
         while (ready := self.core.ready()) is not None:
             try:
                 applied = self.writer.perform(ready)
@@ -329,6 +336,8 @@ class Loop:
         proposals = self.core.withdraw(ready)
         self.writer.forget(proposals)
         self.prep.abandon()
+        # Their errors take their places among the answers that waited for them.
+        answers = [(one.after, 1, one) for one in self._deferred]
         for proposal in proposals:
             waiter = self._waiting.pop(proposal.zxid, None)
             txn = txns.decode(proposal.txn)
@@ -339,11 +348,16 @@ class Loop:
             if waiter is not None:
                 connection, xid = waiter
                 connection.leaving = False
-                frame = replies.error(xid, self.writer.applied, Code.SYSTEM_ERROR)
-                connection.port.put(ipc.REPLY, connection.number, self.writer.applied, frame)
-        self._deferred = deque(
-            one._replace(after=min(one.after, self.core.last_proposed)) for one in self._deferred
-        )
+                frame = _refusal(xid, Code.SYSTEM_ERROR)
+                answers.append((proposal.zxid, 0, Deferred(proposal.zxid, connection, frame)))
+        answers.sort(key=lambda answer: answer[:2])
+        last = self.core.last_proposed
+        self._deferred = deque(one._replace(after=min(one.after, last)) for _, _, one in answers)
+
+
+def _refusal(xid: int, code: Code) -> Callable[[int], bytes]:
+    """A deferred error."""
+    return lambda zxid: replies.error(xid, zxid, code)
 
 
 def _core_of_one(settings: Settings, writer: Writer) -> Core:

@@ -17,7 +17,6 @@ import time
 from typing import TYPE_CHECKING
 
 from zkstore.commit.ports import Connection
-from zkstore.constants import BATCH_REQUESTS_MAX
 from zkstore.errors import RemoteProtocolError
 from zkstore.observability.log import Limited
 from zkstore.proto import replies, requests
@@ -74,6 +73,8 @@ class Sessions:
                 connection,
                 f"has seen zxid {request.last_zxid_seen:#x}, this server is at {applied:#x}",
             )
+        elif request.session_id == 0 and self._loop.writer.stalled:
+            self.dismiss(connection, "disk full: no new session")
         elif request.session_id == 0:
             self._create(connection, request)
         else:
@@ -161,6 +162,8 @@ class Sessions:
 
     def expire(self) -> None:
         """Close the sessions that were not heard for their timeout."""
+        if self._loop.writer.stalled:
+            return  # their deletions could not be written
         now_ms = monotonic_ms()
         for session in self.tracker.expired(now_ms, _reported_ms):
             self._complain(
@@ -169,7 +172,7 @@ class Sessions:
             )  # fmt: skip
             with self._loop.source:
                 self._close(session, 0)
-            if self._loop.core.outstanding >= BATCH_REQUESTS_MAX:
+            if self._loop.batch_is_full():
                 self._loop.turn()
 
     def _close(self, session: Session, cxid: int) -> int:

@@ -44,8 +44,6 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "clientTcpKeepAlive": Understood("tcp_keep_alive", boolean),
     "jute.maxbuffer": Understood("frame_size_bytes_max", integer(1)),
     "globalOutstandingLimit": Understood("global_outstanding_limit", integer(1)),
-    "largeRequestMaxBytes": Understood("large_request_bytes_max", integer(1)),
-    "largeRequestThreshold": Understood("large_request_threshold_bytes", integer(-1)),
     "skipACL": Understood("skip_acl", yes_no),
     "DigestAuthenticationProvider.superDigest": Understood("super_digest", values.text),
     "DigestAuthenticationProvider.enabled": Understood("digest_auth_enabled", boolean),
@@ -56,7 +54,6 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "enforce.auth.schemes": Understood("enforce_auth_schemes", values.names),
     "ensembleAuthName": Understood("ensemble_auth_names", values.names),
     "extendedTypesEnabled": Understood("extended_types_enabled", boolean),
-    "emulate353TTLNodes": Understood("emulate_353_ttl", boolean),
     "znode.container.checkIntervalMs": Understood("container_check_interval_ms", integer(1)),
     "znode.container.maxPerMinute": Understood("container_per_minute_max", integer(1)),
     "znode.container.maxNeverUsedIntervalMs": Understood("container_never_used_ms_max", integer(0)),
@@ -159,6 +156,9 @@ _PAUSE: Final = "there is no JVM whose pauses could be watched"
 
 NO_EFFECT: Final[dict[str, NoEffect]] = {
     # Keys of zoo.cfg
+    "emulate353TTLNodes": NoEffect("only data written by ZooKeeper 3.5.3 needs it", ("false",)),
+    "largeRequestMaxBytes": NoEffect(_THROTTLE),
+    "largeRequestThreshold": NoEffect(_THROTTLE, ("-1",)),
     "secureClientPortAddress": NoEffect(_TLS),
     "observerMasterPort": NoEffect(_ENSEMBLE, ("0",)),
     "connectToLearnerMasterLimit": NoEffect(_ENSEMBLE, ("0",)),

@@ -89,11 +89,6 @@ class Tracker:
                     self._buckets.setdefault(again, set()).add(session_id)
         return dead
 
-    def extend_all(self, now_ms: int) -> None:
-        """Nobody is charged for time in which there was no leader to hear."""
-        for session in self.sessions.values():
-            session.heard_ms = max(session.heard_ms, now_ms)
-
     def buckets(self) -> dict[int, list[int]]:
         """When which sessions expire as of now: what `dump` prints."""
         due: dict[int, list[int]] = {}

@@ -23,14 +23,14 @@ from typing import Any, Final, NamedTuple
 import lmdb
 import msgpack
 
-from zkstore.constants import LOG_TRIM_BATCHES_MAX
+from zkstore.constants import ACL_BYTES_REMEMBERED_MAX, ACL_IDS_MAX, LOG_TRIM_BATCHES_MAX
 from zkstore.errors import StorageFull
 from zkstore.observability.log import Limited
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
 from zkstore.storage import scan, schema, txnlog
-from zkstore.storage.env import Replica
+from zkstore.storage.env import Replica, storage_error
 from zkstore.storage.journal import JournalPosition
 from zkstore.storage.view import Views
 from zkstore.tree import acl as acls
@@ -77,7 +77,7 @@ class _Source:
             if stored is None:
                 return None
             known = int.from_bytes(stored, "big")
-            if len(self._acl_ids) < 10_000:
+            if len(encoded) <= ACL_BYTES_REMEMBERED_MAX:
                 self._acl_ids[encoded] = known
         return known
 
@@ -222,13 +222,14 @@ class Writer:
                 if self.trimming:
                     self._trim(lmdb_txn)
         except lmdb.Error as e:
-            raise StorageFull(f"LMDB could not commit {len(proposals)} txns: {e}") from e
+            raise storage_error(e, f"LMDB could not commit {len(proposals)} txns") from e
         for zxid, _ in proposals:
             decoded.pop(zxid, None)
         self.totals = totals
         self.applied = last
         self._log_bytes = txnlog.log_bytes_of(value)
-        self._acl_ids.update(batch.acls)
+        if len(self._acl_ids) > ACL_IDS_MAX:
+            self._acl_ids = {acls.OPEN_ENCODED: -1}
         self.changed_bytes += _PAGE * (len(batch.nodes) + _OVERHEAD_PAGES) + len(value)
         return applied
 
@@ -290,7 +291,13 @@ class Writer:
             self._journal.recycle(done.position)
 
     def close(self) -> None:
-        """A clean stop: the last checkpoint needs no replay."""
+        """A clean stop: the last checkpoint needs no replay.
+
+        With committed txns that LMDB has not, there is none: the next start replays them.
+        """
+        if self.stalled:
+            self._replica.abandon()
+            return
         self._replica.close(
             applied=self.applied,
             accepted_epoch=self.hard_state.accepted_epoch,

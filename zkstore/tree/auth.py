@@ -67,6 +67,9 @@ class IpProvider:
             return False
 
     def is_valid(self, expression: bytes) -> bool:
+        _, slash, bits = expression.partition(b"/")
+        if slash and not bits.isdigit():
+            return False  # a netmask in dots
         try:
             ipaddress.ip_network(expression.decode(), strict=False)
         except ValueError:
