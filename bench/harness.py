@@ -50,11 +50,13 @@ class Size:
     fanout_rounds: int
     # Of the start-up's tree.
     start_nodes: int
+    # Whether workloads that ask for fresh servers get them.
+    fresh_servers: bool
 
 
 SIZES: Final = {
-    "smoke": Size("smoke", 1, 0.02, 0.1, 200, 0.0, 500, 20, 2, 1000),
-    "real": Size("real", 5, 1.0, 3.0, 10_000, 5.0, 50_000, 1000, 20, 1_000_000),
+    "smoke": Size("smoke", 1, 0.02, 0.1, 200, 0.0, 500, 20, 2, 1000, False),
+    "real": Size("real", 5, 1.0, 3.0, 10_000, 5.0, 50_000, 1000, 20, 1_000_000, True),
 }
 
 
@@ -206,12 +208,13 @@ class Contest:
 
     def _measure(self, workload: Workload) -> dict[str, Result]:
         rounds: dict[str, list[Metrics]] = {kind.name: [] for kind in self.kinds}
-        if workload.fresh:
+        fresh = workload.fresh and self._arena.size.fresh_servers
+        if fresh:
             self._arena.stop_servers()
         for number in range(self._arena.size.rounds):
             for kind in self.kinds if number % 2 == 0 else reversed(self.kinds):
                 rounds[kind.name].append(self._turn(workload, kind))
-        if workload.fresh:
+        if fresh:
             self._arena.stop_servers()
         results = {
             kind.name: Result(
