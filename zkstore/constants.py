@@ -13,6 +13,7 @@ from typing import Final
 CLIENT_WRITE_BUFFER_BYTES_MAX: Final = 32 << 20
 CLIENT_WRITE_BUFFER_BYTES_HIGH: Final = 1 << 20  # beyond: requests of this client are not read
 CONNECT_FRAME_BYTES_MAX: Final = 1024  # a ConnectRequest has 44 or 45 bytes
+IDENTITIES_MAX: Final = 256  # that a connection may prove; each change sends them all
 
 # ---- between a worker and the commit process
 IPC_MESSAGE_BYTES_MAX: Final = 1 << 30  # a batch of requests or replies; larger is a bug of ours

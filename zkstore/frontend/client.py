@@ -26,6 +26,7 @@ from zkstore.constants import (
     CLIENT_WRITE_BUFFER_BYTES_HIGH,
     CLIENT_WRITE_BUFFER_BYTES_MAX,
     CONNECT_FRAME_BYTES_MAX,
+    IDENTITIES_MAX,
 )
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.frontend import reads
@@ -294,14 +295,18 @@ class Client(asyncio.Protocol):
             if provider is None:
                 raise AuthFailed(f"scheme {scheme!r} is not known")
             proven = provider.authenticate(auth, self.address)
+            identities = tuple(dict.fromkeys((*self.identities, *proven)))
+            if len(identities) > IDENTITIES_MAX:
+                raise AuthFailed(f"more than {IDENTITIES_MAX} identities")
         except AuthFailed as e:
             self.send(replies.error(xid, 0, Code.AUTH_FAILED))
             self.fail(f"authentication failed: {e}")
             return
-        self.identities = tuple(dict.fromkeys((*self.identities, *proven)))
-        self._barred = self._barred and not self._has_enforced_scheme()
-        flat = [text for identity in self.identities for text in identity]
-        self.worker.submit(ipc.IDENTITIES, self, flat)
+        if identities != self.identities:
+            self.identities = identities
+            self._barred = self._barred and not self._has_enforced_scheme()
+            flat = [text for identity in identities for text in identity]
+            self.worker.submit(ipc.IDENTITIES, self, flat)
         self.send(replies.reply(xid, 0, b""))
 
     def _has_enforced_scheme(self) -> bool:
