@@ -51,6 +51,7 @@ class Keeper:
         self._sweep: deque[bytes] = deque()
         self._sweep_allowance = 0.0
         self._held: dict[tuple[int, int], int] = {}  # (pid, LMDB's transaction id) → checks seen
+        self._newest_id = 0  # LMDB's, at the last check
         self._stopped = False
         replica.checkpointer.on_done = self._checkpoint_done
         self._look_at_disk()
@@ -112,13 +113,19 @@ class Keeper:
     # ---- readers
 
     def _look_at_readers(self) -> None:
-        """A view that lives for seconds pins every page freed since: report whose it is."""
+        """A view that is kept while commits go on pins every page freed since: report whose it is.
+
+        A worker that is busy reading opens ever new views; while nothing is committed they all bear
+        the newest id, so only an id that was old at the last check already counts.
+        """
         held: dict[tuple[int, int], int] = {}
         for pid, lmdb_id in self._replica.open_views():
-            held[pid, lmdb_id] = self._held.get((pid, lmdb_id), 0) + 1
-            if held[pid, lmdb_id] == _STALE_VIEW_CHECKS:
-                self._on_stale_reader(pid)
+            if lmdb_id < self._newest_id:
+                held[pid, lmdb_id] = self._held.get((pid, lmdb_id), 0) + 1
+                if held[pid, lmdb_id] == _STALE_VIEW_CHECKS:
+                    self._on_stale_reader(pid)
         self._held = held
+        self._newest_id = self._replica.newest_id()
 
     # ---- containers and TTL nodes
 

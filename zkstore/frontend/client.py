@@ -18,6 +18,7 @@ Source: NIOServerCnxn, CommitProcessor.
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
@@ -49,6 +50,8 @@ UP: Final = 2
 CLOSED: Final = 3  # nothing more is read; what is to be sent is sent
 
 _XID_TYPE = INT_INT.unpack_from
+_HEAD = struct.Struct(">iii").unpack_from  # length, xid, type
+_READS = reads.HANDLERS.get
 _PROVING: Final = frozenset((op.AUTH, op.SASL))
 _AUTH_REQUIRED: Final = Code.SESSION_CLOSED_REQUIRE_SASL_AUTH
 _DIRECT: Final = frozenset((op.PING, op.AUTH, op.SASL))
@@ -81,7 +84,6 @@ class Client(asyncio.Protocol):
         self._queue: deque[tuple[bytes, float]] = deque()
         self._held: deque[tuple[int, bytes]] = deque()  # (zxid, event), see `notify`
         self._out: list[bytes] = []
-        self._out_bytes = 0
         self._stalled = False  # the transport's buffer is full
         self._paused = False  # reading from the socket is off
 
@@ -187,97 +189,93 @@ class Client(asyncio.Protocol):
         return 4 + size
 
     def _serve(self, data: bytes, now: float) -> int:
-        """Serve the requests in `data`; returns where the unserved rest begins."""
-        offset: int = 0
-        end = len(data)
+        """Serve the requests in `data`; returns where the unserved rest begins. The hot loop."""
+        offset, end = 0, len(data)
         worker = self.worker
         frame_max = worker.settings.frame_size_bytes_max
         view: View | None = None
+        served = produced = 0
         try:
-            while end - offset >= 4:
-                size = unpack_int(data, offset)[0]
+            while end - offset >= 12:
+                size, xid, kind = _HEAD(data, offset)
                 stop = offset + 4 + size
                 if not 8 <= size <= frame_max:
-                    return end if self._refuse_frame(data, offset, size) else offset
-                if stop > end or self._stalled or self._out_bytes > CLIENT_WRITE_BUFFER_BYTES_HIGH:
                     break
+                if stop > end or self._stalled or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
+                    return offset
                 frame = data[offset + 4 : stop]
                 offset = stop
-                kind = _XID_TYPE(frame)[1]
-                self.stats.received += 1
-                worker.received += 1
-                if self._barred and kind not in _PROVING:
-                    self.send(replies.error(_XID_TYPE(frame)[0], 0, _AUTH_REQUIRED))
-                    self.fail("a request before the enforced authentication")
-                elif kind in op.WRITES:
-                    if self._queue:
-                        self._wait(frame, now)
-                    else:
-                        self._submit(frame, now)
-                elif kind in _DIRECT:
-                    self._direct(frame, kind)
-                elif self._in_flight or self._queue:
-                    self._wait(frame, now)
-                else:
-                    if view is None:
-                        view = worker.view()
-                    self._read(view, frame, now)
-                if self.state == CLOSED:
-                    return end
+                served += 1
+                handler = _READS(kind)
+                if handler is None or self._in_flight or self._queue or self._barred:
+                    self._dispatch(frame, xid, kind, now)
+                    if self.state == CLOSED:
+                        return end
+                    continue
+                if view is None:
+                    view = worker.view()
+                reply = _answer(handler, view, self, frame, xid)
+                produced += len(reply)
+                self.send(reply)
+                self.stats.last(kind, xid, view.applied)
         finally:
+            self.stats.received += served
+            worker.received += served
             if view is not None:
                 view.close()
-        return offset
+                self._count(served, now)
+        return self._refuse_frame(data, offset) if end - offset >= 4 else offset
 
-    def _refuse_frame(self, data: bytes, offset: int, size: int) -> bool:
+    def _refuse_frame(self, data: bytes, offset: int) -> int:
         """A frame too long or too short: an error with its xid, as far as that came, then the end.
 
-        Returns False while the header of an oversize frame is still on its way.
+        Returns where the unserved rest begins: here, while the frame's header is still on its way.
         """
-        why = f"frame of {size} bytes, limit {self.worker.settings.frame_size_bytes_max}"
+        size: int = unpack_int(data, offset)[0]
+        if size >= 8 and len(data) - offset < 12:
+            return offset
+        if 8 <= size <= self.worker.settings.frame_size_bytes_max:
+            return offset
         if size >= 8:
-            if len(data) - offset < 12:
-                return False
             xid = unpack_int(data, offset + 4)[0]
             self.send(replies.error(xid, -1, Code.MARSHALLING_ERROR))
-        self.fail(why)
-        return True
+        self.fail(f"frame of {size} bytes, limit {self.worker.settings.frame_size_bytes_max}")
+        return len(data)
 
     # ---- requests
 
-    def _wait(self, frame: bytes, now: float) -> None:
-        self._queue.append((frame, now))
-        self.worker.outstanding += 1
+    def _dispatch(self, frame: bytes, xid: int, kind: int, now: float) -> None:
+        """Whatever is not a read that can be answered at once."""
+        if self._barred and kind not in _PROVING:
+            self.send(replies.error(xid, 0, _AUTH_REQUIRED))
+            self.fail("a request before the enforced authentication")
+        elif kind in op.WRITES and not self._queue:
+            self._submit(frame, kind, now)
+        elif kind in _DIRECT:
+            self._direct(frame, xid, kind)
+        elif kind in op.WRITES or self._in_flight or self._queue:
+            self._queue.append((frame, now))
+            self.worker.outstanding += 1
+        else:
+            self._refuse(xid, kind)
 
-    def _submit(self, frame: bytes, now: float) -> None:
-        self._in_flight.append((now, _XID_TYPE(frame)[1]))
+    def _submit(self, frame: bytes, kind: int, now: float) -> None:
+        self._in_flight.append((now, kind))
         self.worker.outstanding += 1
         self.worker.submit(ipc.REQUEST, self, frame)
 
-    def _read(self, view: View, frame: bytes, since: float) -> None:
-        """Answer a read, or refuse what is no request."""
-        xid, kind = _XID_TYPE(frame)
-        handler = reads.HANDLERS.get(kind)
-        if handler is None:
-            self.send(replies.error(xid, -1, Code.UNIMPLEMENTED))
-            self.fail(f"unknown operation {kind}")
-            return
-        try:
-            reply = replies.reply(xid, view.applied, handler(view, self, frame))
-        except ZooKeeperError as e:
-            reply = replies.error(xid, view.applied, e.code)
-        except RemoteProtocolError:
-            reply = replies.error(xid, view.applied, Code.MARSHALLING_ERROR)
-        self.send(reply)
-        self._note(kind, xid, view.applied, since)
+    def _refuse(self, xid: int, kind: int) -> None:
+        """What is no request ends the connection (reference B34)."""
+        self.send(replies.error(xid, -1, Code.UNIMPLEMENTED))
+        self.fail(f"unknown operation {kind}")
 
-    def _direct(self, frame: bytes, kind: int) -> None:
+    def _direct(self, frame: bytes, xid: int, kind: int) -> None:
         """What is answered at once, whatever waits."""
-        xid = _XID_TYPE(frame)[0]
         if kind == op.PING:
             if self.worker.commit_process_is_alive(self.timeout_ms):
                 self.send(replies.reply(op.XID_PING, self.worker.applied, b""))
-                self._note(kind, xid, self.worker.applied, time.monotonic())
+                self.stats.last(kind, -1, self.worker.applied)
+                self._count(1, time.monotonic())
         elif kind == op.SASL:
             self.send(replies.reply(xid, 0, NULL))  # no SASL here: a null token, as Apache answers
         else:
@@ -326,7 +324,8 @@ class Client(asyncio.Protocol):
     def connected(self, session_id: int, timeout_ms: int, frame: bytes, zxid: int) -> None:
         """The session is there."""
         now = time.monotonic()
-        self.stats.served(op.CREATE_SESSION, 0, zxid, now, 0.0)
+        self.stats.last(op.CREATE_SESSION, 0, zxid)
+        self._count(1, now)
         self.session_id = session_id
         self.timeout_ms = timeout_ms
         self.state = UP
@@ -342,25 +341,30 @@ class Client(asyncio.Protocol):
         self.send(frame)
         if self._held and not self._in_flight:
             self.release(self._held[-1][0])
-        self._note(kind, unpack_int(frame, 4)[0], zxid, since)
+        self.stats.last(kind, unpack_int(frame, 4)[0], zxid)
+        self._count(1, since)
 
     def go_on(self, view: View | None) -> View | None:
         """Serve what waited for the writes that are answered now; opens a view if it needs one."""
         queue = self._queue
         while queue and self.state == UP:
             frame, since = queue[0]
-            if _XID_TYPE(frame)[1] in op.WRITES:
-                queue.popleft()
-                self.worker.outstanding -= 1
-                self._submit(frame, since)
-                continue
-            if self._in_flight:
+            xid, kind = _XID_TYPE(frame)
+            if kind not in op.WRITES and self._in_flight:
                 break
             queue.popleft()
             self.worker.outstanding -= 1
-            if view is None:
-                view = self.worker.view()
-            self._read(view, frame, since)
+            handler = _READS(kind)
+            if kind in op.WRITES:
+                self._submit(frame, kind, since)
+            elif handler is None:
+                self._refuse(xid, kind)
+            else:
+                if view is None:
+                    view = self.worker.view()
+                self.send(_answer(handler, view, self, frame, xid))
+                self.stats.last(kind, xid, view.applied)
+                self._count(1, since)
         if not self._in_flight and not queue and (self._chunks or self._paused):
             self._advance(b"", time.monotonic())
         return view
@@ -391,18 +395,17 @@ class Client(asyncio.Protocol):
         if not self._out:
             self.worker.dirty.append(self)
         self._out.append(frame)
-        self._out_bytes += len(frame)
-        self.stats.sent += 1
 
     def flush(self) -> None:
         """Hand the turn's frames to the transport, in one write."""
-        out, self._out, self._out_bytes = self._out, [], 0
+        out, self._out = self._out, []
         if self._transport is None or not out:
             return
         if self._transport.get_write_buffer_size() > CLIENT_WRITE_BUFFER_BYTES_MAX:
             self.fail(f"more than {CLIENT_WRITE_BUFFER_BYTES_MAX} bytes unread by the client")
             self._transport.abort()
             return
+        self.stats.sent += len(out)
         self.worker.count_sent(out)
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self.state == CLOSED:
@@ -434,11 +437,12 @@ class Client(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close() if not self._stalled else self._transport.abort()
 
-    def _note(self, kind: int, xid: int, zxid: int, since: float) -> None:
-        """Count a served request for `cons` and `stat`."""
+    def _count(self, requests_served: int, since: float) -> None:
+        """Count requests that were served together, and how long that took."""
         now = time.monotonic()
-        self.stats.served(kind, xid, zxid, now, (now - since) * 1000)
-        self.worker.served(now - since)
+        latency_ms = (now - since) * 1000
+        self.stats.served(requests_served, now, latency_ms)
+        self.worker.latency.add(requests_served, latency_ms)
 
     @property
     def outstanding(self) -> int:
@@ -466,17 +470,31 @@ class Stats:
         self.last_latency = self.max_latency = self.total_latency = 0.0
         self.min_latency = -1.0
 
-    def served(self, kind: int, cxid: int, zxid: int, now: float, latency_ms: float) -> None:
-        self.count += 1
+    def last(self, kind: int, cxid: int, zxid: int) -> None:
+        """The request served last."""
         self.last_op, self.last_zxid = kind, zxid
         if cxid >= 0:  # special xids count no request
             self.last_cxid = cxid
+
+    def served(self, count: int, now: float, latency_ms: float) -> None:
+        """So many requests, all within this time."""
+        self.count += count
         self.last_ms, self.last_latency = now, latency_ms
-        self.total_latency += latency_ms
+        self.total_latency += latency_ms * count
         if latency_ms > self.max_latency:
             self.max_latency = latency_ms
         if self.min_latency < 0 or latency_ms < self.min_latency:
             self.min_latency = latency_ms
+
+
+def _answer(handler: reads.Handler, view: View, client: Client, frame: bytes, xid: int) -> bytes:
+    """The reply to a read, as a whole frame."""
+    try:
+        return replies.reply(xid, view.applied, handler(view, client, frame))
+    except ZooKeeperError as e:
+        return replies.error(xid, view.applied, e.code)
+    except RemoteProtocolError:
+        return replies.error(xid, view.applied, Code.MARSHALLING_ERROR)
 
 
 __all__ = ["Client", "Stats"]

@@ -283,9 +283,6 @@ class Worker:
 
     # ---- counting and talking
 
-    def served(self, latency_s: float) -> None:
-        self.latency.add(latency_s * 1000)
-
     def count_sent(self, frames: list[bytes]) -> None:
         """Count what one client gets in a turn."""
         self.sent += len(frames)
@@ -346,13 +343,13 @@ class Latency:
         self.least = 0.0
         self.greatest = 0.0
 
-    def add(self, latency_ms: float) -> None:
+    def add(self, count: int, latency_ms: float) -> None:
         if self.count == 0 or latency_ms < self.least:
             self.least = latency_ms
         if latency_ms > self.greatest:
             self.greatest = latency_ms
-        self.count += 1
-        self.total += latency_ms
+        self.count += count
+        self.total += latency_ms * count
 
     def part(self) -> list[float]:
         return [self.count, self.total, self.least, self.greatest]

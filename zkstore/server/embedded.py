@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -35,6 +35,9 @@ from zkstore.settings import Settings
 from zkstore.storage.disk import Disk
 from zkstore.storage.view import Views
 from zkstore.tree.auth import Providers
+
+
+_RESERVE_BYTES: Final = 16 << 20  # a test's disk need not give up a quarter of a gigabyte
 
 
 class Replica:
@@ -136,7 +139,9 @@ class Server:
         """`overrides` are fields of Settings, such as tick_time_ms=100."""
         self._temporary = tempfile.mkdtemp(prefix="zkstore-") if data_dir is None else None
         self.data_dir = os.fspath(data_dir) if data_dir is not None else str(self._temporary)
-        base = settings or Settings(max_client_cnxns=0, fourletter_whitelist=("*",))
+        base = settings or Settings(
+            max_client_cnxns=0, fourletter_whitelist=("*",), disk_reserve_bytes=_RESERVE_BYTES
+        )
         self.settings = replace(base, data_dir=self.data_dir, client_port=port, **overrides)
         self._host = host
         self._disk = disk or Disk()

@@ -149,6 +149,11 @@ class Replica:
         page: int = self.env.stat()["psize"]
         return (last + 1) * page
 
+    def newest_id(self) -> int:
+        """LMDB's id of the last commit."""
+        newest: int = self.env.info()["last_txnid"]
+        return newest
+
     def open_views(self) -> Iterator[tuple[int, int]]:
         """(pid, LMDB's transaction id) of every open view, dead readers cleared first."""
         self.env.reader_check()
@@ -212,7 +217,7 @@ def open_replica(
             undo.callback(lock.release)
             lock.take(exclusive=True)
             locks.append(lock)
-        _check_format(directory, disk)
+        check_format(directory, disk)
         cp = checkpoint.read(directory, disk)
         fresh = cp is None
         if cp is None:
@@ -222,7 +227,7 @@ def open_replica(
             directory, log_directory, disk, cp, map_size_bytes, journal_segment_bytes
         )
         undo.callback(replica.abandon)
-        _write_format(directory, disk)
+        write_format(directory, disk)
         for lock in locks:
             lock.take(exclusive=False)
         undo.pop_all()
@@ -246,7 +251,7 @@ def open_reader(data_dir: Path, *, map_size_bytes: int = 0) -> Reader:
         lock = DirectoryLock(directory)
         undo.callback(lock.release)
         lock.take(exclusive=False)
-        _check_format(directory, disk)
+        check_format(directory, disk)
         cp = checkpoint.read(directory, disk)
         if cp is None:
             raise CorruptionError(f"{directory / checkpoint.NAME}: missing")
@@ -302,7 +307,7 @@ def _read_file(path: Path, disk: Disk) -> bytes | None:
         disk.close(fd)
 
 
-def _check_format(directory: Path, disk: Disk) -> None:
+def check_format(directory: Path, disk: Disk) -> None:
     """Refuse a format that is not ours, and a directory that has lost its checkpoint."""
     path = directory / _FORMAT_NAME
     content = _read_file(path, disk)
@@ -316,7 +321,7 @@ def _check_format(directory: Path, disk: Disk) -> None:
         )
 
 
-def _write_format(directory: Path, disk: Disk) -> None:
+def write_format(directory: Path, disk: Disk) -> None:
     path = directory / _FORMAT_NAME
     if _read_file(path, disk) is not None:
         return

@@ -35,9 +35,10 @@ class Views:
 
     def open(self) -> View:
         """A view of the newest state. Close it before the turn ends."""
-        return View(self, self._env.begin())
+        lmdb_txn = self._env.begin()
+        return View(self, lmdb_txn, self._applied_of(lmdb_txn))
 
-    def applied_of(self, lmdb_txn: lmdb.Transaction) -> int:
+    def _applied_of(self, lmdb_txn: lmdb.Transaction) -> int:
         """The zxid a read transaction stands at; looked up once for each LMDB commit."""
         lmdb_id = lmdb_txn.id()
         known, applied = self._labelled
@@ -63,11 +64,12 @@ class Views:
 class View:
     """One state of tree and log. Use as a context manager, or close it."""
 
-    __slots__ = ("_get", "_txn", "_views")
+    __slots__ = ("_get", "_txn", "_views", "applied")
 
-    def __init__(self, views: Views, lmdb_txn: lmdb.Transaction) -> None:
+    def __init__(self, views: Views, lmdb_txn: lmdb.Transaction, applied: int) -> None:
         self._views = views
         self._txn = lmdb_txn
+        self.applied = applied  # the zxid that this view stands at
         self._get = scan.getter(lmdb_txn)
 
     def __enter__(self) -> View:
@@ -78,11 +80,6 @@ class View:
 
     def close(self) -> None:
         self._txn.abort()
-
-    @property
-    def applied(self) -> int:
-        """The zxid that this view stands at."""
-        return self._views.applied_of(self._txn)
 
     def node(self, path: bytes) -> bytes | None:
         """The node's stored value (tree/node.py), None if there is none."""
