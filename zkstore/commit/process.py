@@ -46,9 +46,7 @@ from zkstore.storage.env import (
     SUSPECT_NAME,
     Replica,
     Reserve,
-    data_path,
     open_replica,
-    storage_dir,
 )
 from zkstore.storage.scrub import scrub
 from zkstore.storage.writer import Writer
@@ -73,50 +71,65 @@ class Opened(NamedTuple):
 def open_writer(settings: Settings, disk: Disk) -> Opened:
     """Open and recover the data directory. Raises: what storage/env.py's open_replica raises."""
     started = time.monotonic()
-    data_dir = Path(settings.data_dir)
     replica = open_replica(
-        data_dir,
+        Path(settings.data_dir),
         Path(settings.data_log_dir or settings.data_dir),
         disk=disk,
         map_size_bytes=settings.map_size_bytes,
         journal_segment_bytes=settings.journal_segment_bytes,
         flush=settings.force_sync,
     )
-    writer = Writer(
-        replica,
-        retention_ms=settings.log_retention_ms,
-        retention_bytes=settings.log_retention_bytes,
-    )
-    replayed = writer.recover()
-    _check_health(settings, replica, writer)
-    reserve = Reserve(
-        data_path(storage_dir(data_dir), replica.generation), disk, settings.disk_reserve_bytes
-    )
+    try:
+        _check_journal(settings, replica)
+        writer = Writer(
+            replica,
+            retention_ms=settings.log_retention_ms,
+            retention_bytes=settings.log_retention_bytes,
+        )
+        replayed = writer.recover()
+        _check_tree(settings, replica, writer)
+        reserve = Reserve(replica.path, disk, settings.disk_reserve_bytes)
+    except BaseException:
+        replica.abandon()  # who starts an embedded server may try again
+        raise
     return Opened(replica, writer, reserve, replayed, time.monotonic() - started)
 
 
-def _check_health(settings: Settings, replica: Replica, writer: Writer) -> None:
+_ADVICE = "Restore a backup, or start with zkstore.acceptDamage=true to serve what is left"
+
+
+def _check_journal(settings: Settings, replica: Replica) -> None:
+    """A lone server with a damaged journal has lost acknowledged writes: it serves only if told to.
+
+    Order:  before anything is replayed, as the next checkpoint would hide the damage.
+    Raises: CorruptionError.
+    """
+    if not replica.journal_damaged:
+        return
+    damage = replica.journal.damage
+    if not settings.accept_damage:
+        raise CorruptionError(f"acknowledged transactions are lost: {damage}. {_ADVICE}")
+    _log.error("served although acknowledged transactions are lost: %s", damage)
+    replica.accept_damage()
+
+
+def _check_tree(settings: Settings, replica: Replica, writer: Writer) -> None:
     """A replica that is suspect is scrubbed before it serves; a damaged one serves only if told to.
 
     Raises: CorruptionError with every damage named.
     """
-    found = []
-    if replica.journal_damaged:
-        found.append("journal: records that had been acknowledged are damaged")
     suspect = replica.path.parent / SUSPECT_NAME
-    if suspect.exists():
-        _log.warning("%s: the data is suspect and is checked before it is served", suspect)
-        with writer.views.open() as view:
-            found += scrub(view)
+    if not suspect.exists():
+        return
+    _log.warning("%s: the data is suspect and is checked before it is served", suspect)
+    with writer.views.open() as view:
+        found = list(scrub(view))
     if found and not settings.accept_damage:
-        raise CorruptionError(
-            f"{replica.path.parent}: damaged: {'; '.join(found)}."
-            " Restore a backup, or start with zkstore.acceptDamage=true to serve what is left"
-        )
+        raise CorruptionError(f"{replica.path}: damaged: {'; '.join(found)}. {_ADVICE}")
     for damage in found:
         _log.error("served although damaged: %s", damage)
     if not found:
-        suspect.unlink(missing_ok=True)
+        suspect.unlink()
 
 
 class CommitServer:

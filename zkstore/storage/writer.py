@@ -151,9 +151,9 @@ class Writer:
         for start in range(0, len(ordered), REPLAY_BATCH):
             self._commit(ordered[start : start + REPLAY_BATCH])
         self._replica.replay.clear()
-        self._replica.checkpointer.take(**self._mark())
+        done = self._replica.checkpointer.take(**self._mark())
         self.changed_bytes = 0
-        self._journal.recycle(self._journal.end)
+        self._journal.recycle(done.position)
         return len(ordered)
 
     # ---- the core's work
@@ -285,8 +285,15 @@ class Writer:
         return self._replica.checkpointer.busy
 
     def finish_checkpoint(self) -> None:
-        """If the one under way is done: recycle the journal behind it. Raises: StorageFailed."""
-        done = self._replica.checkpointer.poll()
+        """If the one under way is done: recycle the journal behind it.
+
+        Raises: StorageFull: it was put off and is tried again; StorageFailed: stop.
+        """
+        try:
+            done = self._replica.checkpointer.poll()
+        except StorageFull:
+            self.changed_bytes += 1
+            raise
         if done is not None:
             self._journal.recycle(done.position)
 
