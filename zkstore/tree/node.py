@@ -187,6 +187,39 @@ def with_children(value: bytes, path: bytes, *, cversion: int, children: int, pz
     return _encode(path, fields, value[BODY:])
 
 
+def restored(
+    path: bytes,
+    data: bytes | None,
+    persisted: tuple[int, ...],
+    *,
+    children: int,
+    data_id: int = 0,
+    long_name: bytes | None = None,
+) -> bytes:
+    """A value from a snapshot.
+
+    Shape:  `persisted`: ACL id, czxid, mzxid, ctime, mtime, version, cversion as stored, aversion,
+            owner, pzxid.
+    """
+    acl, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid = persisted
+    flags, crc, length, tail = _body(path, data, data_id)
+    if long_name is not None:
+        flags |= LONG_NAME
+        tail = _LENGTH.pack(len(long_name)) + long_name + tail
+    shown_owner = owner if is_ephemeral(owner) else 0
+    fields = (
+        flags, crc, cversion, owner, acl, czxid, mzxid, ctime, mtime, version,
+        0, aversion, shown_owner, length, children, pzxid,
+    )  # fmt: skip
+    return _encode(path, fields, tail)
+
+
+def persisted_of(value: bytes) -> tuple[int, ...]:
+    """The inverse of `restored`: what a snapshot keeps of a node beside its path and data."""
+    f = unpack(value)
+    return (f[5], f[6], f[7], f[8], f[9], f[10], f[3], f[12], f[4], f[16])
+
+
 def digest_of(value: bytes) -> int:
     """The node's part of the tree digest."""
     digest: int = _LENGTH.unpack_from(value)[0]

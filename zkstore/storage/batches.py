@@ -1,0 +1,71 @@
+"""A batch's way to and from an LMDB transaction, for whoever writes a file that nobody serves yet.
+
+Owns:   nothing.
+Not here: the serving replica's own writer, which keeps what it looked up (storage/writer.py).
+"""
+
+from __future__ import annotations
+
+import lmdb
+
+from zkstore.storage import scan, schema
+from zkstore.tree import acl as acls
+from zkstore.tree import node as nodes
+from zkstore.tree.apply import Batch
+
+
+class StoredTree:
+    """LMDB under a transaction, for tree/apply.py and apache/replay.py."""
+
+    needs_long_name = staticmethod(schema.needs_long_name)
+
+    def __init__(self, lmdb_txn: lmdb.Transaction) -> None:
+        self._txn = lmdb_txn
+        self.get = scan.getter(lmdb_txn)
+
+    def node(self, path: bytes) -> bytes | None:
+        return self.get(schema.node_key(path))
+
+    def children(self, path: bytes) -> list[bytes]:
+        prefix = schema.children_prefix(path)
+        names = []
+        for key, value in scan.items(self._txn, prefix):
+            name = key[len(prefix) :]
+            names.append(nodes.long_name_of(value) if name[:1] == schema.HASHED else name)
+        return [name for name in names if name]
+
+    def ephemerals(self, session_id: int) -> list[bytes]:
+        return [path for _, path in scan.items(self._txn, schema.ephemerals_prefix(session_id))]
+
+    def find_acl(self, encoded: bytes) -> int | None:
+        if encoded == acls.OPEN_ENCODED:
+            return -1
+        stored = self.get(schema.acl_hash_key(encoded))
+        return None if stored is None else int.from_bytes(stored, "big")
+
+
+def write_batch(write_txn: lmdb.Transaction, batch: Batch) -> None:
+    """Write the batch's changes, each record once."""
+    put, delete = write_txn.put, write_txn.delete
+
+    def set_or_delete(key: bytes, value: bytes | None) -> None:
+        if value is None:
+            delete(key)
+        else:
+            put(key, value)
+
+    for path, value in batch.nodes.items():
+        set_or_delete(schema.node_key(path), value)
+    for data_id, data in batch.data.items():
+        put(schema.data_key(data_id), data)
+    for encoded, acl_id in batch.acls.items():
+        put(schema.acl_key(acl_id), encoded)
+        put(schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big"))
+    for session_id, paths_there in batch.ephemerals.items():
+        for path, there in paths_there.items():
+            set_or_delete(schema.ephemeral_key(session_id, path), path if there else None)
+    for path, there in batch.sweep.items():
+        set_or_delete(schema.sweep_key(path), path if there else None)
+    for session_id, timeout_ms in batch.sessions.items():
+        stored = None if timeout_ms is None else timeout_ms.to_bytes(4, "big", signed=True)
+        set_or_delete(schema.session_key(session_id), stored)

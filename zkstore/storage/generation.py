@@ -1,0 +1,204 @@
+"""A data file built beside the live one, and how it takes its place.
+
+Owns:   `data.<n>.mdb.new` while it grows; its lock file.
+Invariants:
+  1. Nothing that a server reads changes before `install`: what is interrupted leaves only the
+     `.new` file, which the next build replaces.
+  2. FlushFirst: the checkpoint names the new file only when it is flushed.
+Design: records come in the order of their keys and are appended: pages are filled, and no page is
+  read. Each transaction is bounded, as LMDB keeps its changed pages in memory.
+Not here: where the records come from (intake.py, hotcopy.py); their order (sorter.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from zkstore.constants import INLINE_DATA_BYTES_MAX
+from zkstore.errors import CorruptionError, StorageFailed
+from zkstore.storage import checkpoint, journal, schema, txnlog
+from zkstore.storage.checkpoint import Checkpoint
+from zkstore.storage.disk import Disk
+from zkstore.storage.env import READERS_MAX, data_path, storage_error, write_format
+from zkstore.storage.format_version import FORMAT
+from zkstore.storage.journal import Journal, JournalPosition
+from zkstore.storage.sorter import Item
+from zkstore.tree import node as nodes
+from zkstore.tree.apply import Totals
+
+_COMMIT_BYTES: Final = 8 << 20  # appended in one LMDB transaction
+_BLOCK_ITEMS: Final = 2000
+JOURNAL_SEGMENT_BYTES: Final = 16 << 20
+
+
+class Generation:
+    """A data file that is being built. Use `building`."""
+
+    def __init__(self, directory: Path, number: int, map_size_bytes: int) -> None:
+        self.directory = directory
+        self.number = number
+        self.path = data_path(directory, number).with_suffix(".mdb.new")
+        self._remove()
+        try:
+            self.env = lmdb.open(
+                str(self.path), subdir=False, max_dbs=0, map_size=map_size_bytes, sync=False,
+                max_readers=READERS_MAX, readahead=False, mode=0o644,
+            )  # fmt: skip
+        except lmdb.Error as e:
+            raise storage_error(e, str(self.path)) from e
+
+    def append(self, items: Iterable[Item]) -> None:
+        """Write records that come in the order of their keys, behind all that is there.
+
+        Raises: CorruptionError if a key comes twice: the source is not what it should be.
+        """
+        block: list[Item] = []
+        size = 0
+        for item in items:
+            block.append(item)
+            size += len(item[1])
+            if size > _COMMIT_BYTES or len(block) >= _BLOCK_ITEMS * 20:
+                self._append(block)
+                block = []
+                size = 0
+        self._append(block)
+
+    def _append(self, block: list[Item]) -> None:
+        try:
+            with self.env.begin(write=True) as write_txn, write_txn.cursor() as cursor:
+                _, added = cursor.putmulti(block, append=True, overwrite=False)
+        except lmdb.KeyExistsError:
+            added = -1
+        except lmdb.Error as e:
+            raise storage_error(e, str(self.path)) from e
+        if added != len(block):
+            raise CorruptionError(f"{self.path}: a record came twice, or out of order")
+
+    @contextmanager
+    def write(self) -> Iterator[lmdb.Transaction]:
+        """One LMDB transaction."""
+        try:
+            with self.env.begin(write=True) as write_txn:
+                yield write_txn
+        except lmdb.Error as e:
+            raise storage_error(e, str(self.path)) from e
+
+    def install(
+        self, *, applied: int, epochs: tuple[int, int], disk: Disk, log_directory: Path
+    ) -> None:
+        """Make it the directory's data: flushed, then named by the checkpoint.
+
+        Order:  the caller holds the directory's lock exclusively, or nobody knows the directory.
+        """
+        try:
+            disk.flush_map(self.env, self.path)
+        except lmdb.Error as e:
+            raise StorageFailed(f"flush {self.path}: {e}") from e
+        page_bytes = self.env.stat()["psize"]
+        last_page = self.env.info()["last_pgno"]
+        self.env.close()
+        fd = disk.open(self.path, os.O_RDWR)
+        try:
+            if disk.size(fd) < (last_page + 1) * page_bytes:
+                disk.truncate(fd, (last_page + 1) * page_bytes)
+            meta_pages = disk.pread(fd, 2 * page_bytes, 0)
+            disk.fsync(fd)
+        finally:
+            disk.close(fd)
+        position = _journal_end(self.directory, log_directory, disk)
+        disk.rename(self.path, data_path(self.directory, self.number))
+        disk.fsync_dir(self.directory)
+        checkpoint.write(
+            self.directory, disk,
+            Checkpoint(FORMAT, self.number, applied, *epochs, position, True, meta_pages),
+        )  # fmt: skip
+        write_format(self.directory, disk)
+        self._remove()
+
+    def _remove(self) -> None:
+        for path in (self.path, self.path.with_name(self.path.name + "-lock")):
+            path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Close it; what was not installed is removed."""
+        self.env.close()
+        self._remove()
+
+
+@contextmanager
+def building(directory: Path, number: int, map_size_bytes: int = 1 << 40) -> Iterator[Generation]:
+    """A new generation that is gone at the end, unless it was installed."""
+    generation = Generation(directory, number, map_size_bytes)
+    try:
+        yield generation
+    finally:
+        generation.discard()
+
+
+def _journal_end(directory: Path, log_directory: Path, disk: Disk) -> JournalPosition:
+    """Where the journal goes on: the checkpoint's position, or the start of one made now."""
+    found = checkpoint.read(directory, disk)
+    if found is not None:
+        return found.position
+    disk.mkdir(log_directory)
+    for number in journal.segment_numbers(log_directory, disk):
+        disk.unlink(journal.segment_path(log_directory, number))
+    created = Journal.create(log_directory, disk, segment_bytes=JOURNAL_SEGMENT_BYTES)
+    position = created.end
+    created.close()
+    return position
+
+
+class Intake:
+    """Turns nodes into records, and counts what the tree's label says."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+
+    def node(
+        self, path: bytes, data: bytes | None, persisted: tuple[int, ...], children: int
+    ) -> Iterator[Item]:
+        """The records of one node; `persisted` as in tree/node.py's `restored`."""
+        totals = self.totals
+        key = schema.node_key(path)
+        data_id = 0
+        if data is not None and len(data) > INLINE_DATA_BYTES_MAX:
+            data_id = totals.next_data_id
+            totals.next_data_id += 1
+            yield schema.data_key(data_id), data
+        long_name = None
+        if schema.needs_long_name(path):
+            long_name = path[path.rfind(b"/") + 1 :]
+        value = nodes.restored(
+            path, data, persisted, children=children, data_id=data_id, long_name=long_name
+        )
+        totals.nodes += 1
+        totals.bytes += len(path) + (len(data) if data else 0)
+        totals.digest += nodes.digest_of(value)
+        owner = persisted[8]
+        if owner:
+            if nodes.is_ephemeral(owner):
+                totals.ephemerals += 1
+                yield schema.ephemeral_key(owner, path), path
+            else:
+                yield schema.sweep_key(path), path
+        yield key, value
+
+    def acl(self, acl_id: int, encoded: bytes) -> Iterator[Item]:
+        """The records of one entry of the ACL table."""
+        self.totals.next_acl_id = max(self.totals.next_acl_id, acl_id + 1)
+        yield schema.acl_key(acl_id), encoded
+        yield schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big")
+
+    def session(self, session_id: int, timeout_ms: int) -> Item:
+        return schema.session_key(session_id), timeout_ms.to_bytes(4, "big", signed=True)
+
+    def label(self, zxid: int) -> Item:
+        """The log's first record: the tree begins here, nothing before it is known."""
+        return schema.log_key(zxid), txnlog.encode(zxid + 1, self.totals, 0, [])
