@@ -130,6 +130,7 @@ class Client(asyncio.Protocol):
                 self._chunks.append(data)
                 self._have += len(data)
             if self._have < self._need and self.state != CLOSED:
+                self._regulate()  # what made it pause may be over, and half a frame is here
                 return
             data = b"".join(self._chunks)
             self._chunks.clear()
