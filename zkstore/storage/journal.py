@@ -57,7 +57,7 @@ FIRST_SEGMENT_BYTES: Final = 1 << 20
 # Retired segments kept for reuse; between two checkpoints three or four are in use.
 SPARE_SEGMENTS_MAX: Final = 4
 _SECRET_BYTES: Final = 16
-_FILL_BYTES: Final = 1 << 20
+_FILL_BYTES: Final = 1 << 16  # larger writes make larger folios, and those slower flushes
 # Behind damage the numbering goes on with this distance, past anything the damaged part can hold.
 _SEQUENCE_GAP: Final = 1 << 32
 
