@@ -51,6 +51,7 @@ class Server:
     address: tuple[str, int]
     process: subprocess.Popen[str]
     data_dir: Path
+    log: Path
 
 
 def apache_classpath(folder: str) -> str:
@@ -111,7 +112,7 @@ def _started(
         )
     try:
         _wait_until_serving(process, ("127.0.0.1", port), home / "server.log")
-        yield Server(("127.0.0.1", port), process, data_dir)
+        yield Server(("127.0.0.1", port), process, data_dir, home / "server.log")
     finally:
         process.terminate()
         try:
