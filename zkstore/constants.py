@@ -12,6 +12,7 @@ from typing import Final
 # unsent replies and events; beyond: connection closed
 CLIENT_WRITE_BUFFER_BYTES_MAX: Final = 32 << 20
 CLIENT_WRITE_BUFFER_BYTES_HIGH: Final = 1 << 20  # beyond: requests of this client are not read
+REQUEST_BYTES_OUTSTANDING_MAX: Final = 32 << 20  # of a worker's clients; beyond: R1's rule
 CONNECT_FRAME_BYTES_MAX: Final = 1024  # a ConnectRequest has 44 or 45 bytes
 IDENTITIES_MAX: Final = 256  # that a connection may prove; each change sends them all
 

@@ -28,6 +28,7 @@ from zkstore.constants import (
     CLIENT_WRITE_BUFFER_BYTES_MAX,
     CONNECT_FRAME_BYTES_MAX,
     IDENTITIES_MAX,
+    REQUEST_BYTES_OUTSTANDING_MAX,
 )
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.frontend import reads
@@ -79,7 +80,8 @@ class Client(asyncio.Protocol):
         self._chunks: list[bytes] = []  # bytes that are not parsed
         self._have = 0
         self._need = 4  # no use in parsing before so many bytes are there
-        self._in_flight: deque[tuple[float, int]] = deque()  # unanswered writes: when, which op
+        # unanswered writes: when they came, which op, how large
+        self._in_flight: deque[tuple[float, int, int]] = deque()
         # frames that wait, from the first read on
         self._queue: deque[tuple[bytes, float]] = deque()
         self._held: deque[tuple[int, bytes]] = deque()  # (zxid, event), see `notify`
@@ -102,6 +104,8 @@ class Client(asyncio.Protocol):
         self.state = CLOSED
         self._transport = None
         self.worker.outstanding -= self.outstanding
+        self.worker.outstanding_bytes -= sum(size for _, _, size in self._in_flight)
+        self.worker.outstanding_bytes -= sum(len(frame) for frame, _ in self._queue)
         self._in_flight.clear()
         self._queue.clear()
         self._chunks.clear()
@@ -112,7 +116,8 @@ class Client(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stalled = False
-        self._advance(b"", time.monotonic())
+        self.resume()
+        self._regulate()
         self.worker.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -163,8 +168,11 @@ class Client(asyncio.Protocol):
 
     def _crowded(self) -> bool:
         """Reference R1: over the limit, a connection that has requests outstanding is not read."""
-        mine = len(self._in_flight) + len(self._queue)
-        return mine > 0 and self.worker.outstanding >= self.worker.settings.global_outstanding_limit
+        worker = self.worker
+        return self.outstanding > 0 and (
+            worker.outstanding >= worker.settings.global_outstanding_limit
+            or worker.outstanding_bytes >= REQUEST_BYTES_OUTSTANDING_MAX
+        )
 
     def _greet(self, data: bytes) -> int:
         """The first bytes of a connection. Returns how many were used."""
@@ -195,7 +203,7 @@ class Client(asyncio.Protocol):
         worker = self.worker
         frame_max = worker.settings.frame_size_bytes_max
         view: View | None = None
-        served = produced = 0
+        served = read = produced = 0
         try:
             while end - offset >= 12:
                 size, xid, kind = _HEAD(data, offset)
@@ -216,6 +224,7 @@ class Client(asyncio.Protocol):
                 if view is None:
                     view = worker.view()
                 reply = _answer(handler, view, self, frame, xid)
+                read += 1
                 produced += len(reply)
                 self.send(reply)
                 self.stats.last(kind, xid, view.applied)
@@ -224,7 +233,7 @@ class Client(asyncio.Protocol):
             worker.received += served
             if view is not None:
                 view.close()
-                self._count(served, now)
+                self._count(read, now)
         return self._refuse_frame(data, offset) if end - offset >= 4 else offset
 
     def _refuse_frame(self, data: bytes, offset: int) -> int:
@@ -257,12 +266,14 @@ class Client(asyncio.Protocol):
         elif kind in op.WRITES or self._in_flight or self._queue:
             self._queue.append((frame, now))
             self.worker.outstanding += 1
+            self.worker.outstanding_bytes += len(frame)
         else:
             self._refuse(xid, kind)
 
     def _submit(self, frame: bytes, kind: int, now: float) -> None:
-        self._in_flight.append((now, kind))
+        self._in_flight.append((now, kind, len(frame)))
         self.worker.outstanding += 1
+        self.worker.outstanding_bytes += len(frame)
         self.worker.submit(ipc.REQUEST, self, frame)
 
     def _refuse(self, xid: int, kind: int) -> None:
@@ -335,8 +346,9 @@ class Client(asyncio.Protocol):
 
     def answered(self, zxid: int, frame: bytes) -> None:
         """The oldest write in flight has its reply."""
-        since, kind = self._in_flight.popleft()
+        since, kind, size = self._in_flight.popleft()
         self.worker.outstanding -= 1
+        self.worker.outstanding_bytes -= size
         if self._held:
             self.release(zxid)
         self.send(frame)
@@ -348,13 +360,17 @@ class Client(asyncio.Protocol):
     def go_on(self, view: View | None) -> View | None:
         """Serve what waited for the writes that are answered now; opens a view if it needs one."""
         queue = self._queue
-        while queue and self.state == UP:
+        produced = 0
+        while queue and self.state == UP and not self._stalled:
+            if produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
+                return view  # `flush` sees to it that the rest follows
             frame, since = queue[0]
             xid, kind = _XID_TYPE(frame)
             if kind not in op.WRITES and self._in_flight:
                 break
             queue.popleft()
             self.worker.outstanding -= 1
+            self.worker.outstanding_bytes -= len(frame)
             handler = _READS(kind)
             if kind in op.WRITES:
                 self._submit(frame, kind, since)
@@ -363,7 +379,9 @@ class Client(asyncio.Protocol):
             else:
                 if view is None:
                     view = self.worker.view()
-                self.send(_answer(handler, view, self, frame, xid))
+                reply = _answer(handler, view, self, frame, xid)
+                produced += len(reply)
+                self.send(reply)
                 self.stats.last(kind, xid, view.applied)
                 self._count(1, since)
         if not self._in_flight and not queue and (self._chunks or self._paused):
@@ -411,12 +429,19 @@ class Client(asyncio.Protocol):
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self.state == CLOSED:
             self._transport.close()
-        elif self._chunks and not self._stalled:
+        elif (self._chunks or self._queue) and not self._stalled:
             self.worker.soon(self)
 
     def resume(self) -> None:
-        """Parse on where a turn's reply bytes had reached their limit."""
-        if self.state == UP and not self._stalled and self._have >= self._need:
+        """Go on where a turn's reply bytes had reached their limit, or the client had not read."""
+        if self.state != UP or self._stalled:
+            return
+        if self._queue:
+            if not self._in_flight:
+                view = self.go_on(None)
+                if view is not None:
+                    view.close()
+        elif self._have >= self._need:
             self._advance(b"", time.monotonic())
 
     def fail(self, why: str) -> None:

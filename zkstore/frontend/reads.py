@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from zkstore.constants import CLIENT_WRITE_BUFFER_BYTES_MAX
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.jute.codec import buffer, pack_int, read_buffer, texts, unpack_int
 from zkstore.proto import opcodes as op
@@ -206,8 +207,12 @@ def remove_watches(view: View, client: Client, frame: bytes) -> bytes:
 
 
 def multi_read(view: View, client: Client, frame: bytes) -> bytes:
-    """Each operation has its own result or error; watch flags are ignored (reference B22, G10)."""
-    parts = []
+    """Each operation has its own result or error; watch flags are ignored (reference B22, G10).
+
+    Raises: RemoteProtocolError if it asks for more than a client's write buffer may hold.
+    """
+    parts: list[bytes] = []
+    size = 0
     for kind, request in requests.read_multi(frame, reads=True):
         path = request[0]
         assert not isinstance(path, int)
@@ -224,6 +229,9 @@ def multi_read(view: View, client: Client, frame: bytes) -> bytes:
         else:
             body = texts(_children(view, path, value))
         parts.append(pack_int(kind) + b"\0" + pack_int(0) + body)
+        size += len(body)
+        if size > CLIENT_WRITE_BUFFER_BYTES_MAX:
+            raise RemoteProtocolError(f"a multiRead of more than {CLIENT_WRITE_BUFFER_BYTES_MAX}")
     return b"".join(parts) + MULTI_END
 
 

@@ -53,6 +53,7 @@ class Worker:
         self.applied = 0  # as the commit process said last
         self.position = 0  # the zxid up to which watchers have been told
         self.outstanding = 0  # requests of all clients that are not answered
+        self.outstanding_bytes = 0
         self.dirty: list[Client] = []  # clients with something to send this turn
         self.holding: dict[Client, None] = {}  # clients whose events wait for their replies
         self.latency = Latency()
