@@ -1,4 +1,4 @@
-"""A writer over a real data directory, as the commit process opens it, for tests of what is stored."""
+"""A writer over a real data directory, as the commit process opens it."""
 
 from __future__ import annotations
 

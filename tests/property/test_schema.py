@@ -4,7 +4,6 @@ real LMDB file, read back in the order of their names."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
