@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.conformance.wire import ClosedError, Connection, connect_request
 REPOSITORY: Final = Path(__file__).parents[2]
 WAIT_SECONDS: Final = 30.0
 TICK_MS: Final = 500
+_SAMPLE_SECONDS: Final = 0.01
 
 SETTINGS: Final = {
     "clientPortAddress": "127.0.0.1",
@@ -68,6 +70,32 @@ def rss_bytes(pid: int) -> int:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no RssAnon of {pid}")
+
+
+class Peak:
+    """The most memory that any process of a replica took beyond what it had before.
+
+    Use as a context manager; sampled by a thread, so a short peak may be missed.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self._before = {pid: rss_bytes(pid) for pid in replica.pids()}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self.growth = 0
+
+    def _sample(self) -> None:
+        while not self._done.wait(_SAMPLE_SECONDS):
+            for pid, before in self._before.items():
+                self.growth = max(self.growth, rss_bytes(pid) - before)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
 
 
 def cpu_seconds(pid: int) -> float:
