@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 Handler = Callable[[View, "Client", bytes], bytes]
 
 _PATH: Final = requests.BODY + 4  # where a path begins that is the first field
-_NO_NODE: Final = ZooKeeperError(Code.NO_NODE)
 _OPEN_ID: Final = -1
 
 
@@ -53,7 +52,7 @@ def _readable(view: View, client: Client, path: bytes) -> bytes:
     """The node's value. Raises: NO_NODE, NO_AUTH, in this order (reference F)."""
     value = view.node(path)
     if value is None:
-        raise _NO_NODE
+        raise ZooKeeperError(Code.NO_NODE)
     acl_id = nodes.unpack(value)[nodes.ACL_ID]
     if acl_id != _OPEN_ID:
         client.require(view.acl(acl_id), op.READ)
@@ -116,7 +115,7 @@ def get_acl(view: View, client: Client, frame: bytes) -> bytes:
         raise RemoteProtocolError("null path")
     value = view.node(path)
     if value is None:
-        raise _NO_NODE
+        raise ZooKeeperError(Code.NO_NODE)
     acl = view.acl(nodes.unpack(value)[nodes.ACL_ID])
     client.require(acl, op.READ | op.ADMIN)
     shown = acls.shown(acl, client.identities, client.worker.providers)
