@@ -27,7 +27,7 @@ from zkstore.client.errors import (
 )
 from zkstore.client.model import ANY_VERSION, CREATOR, OPEN, READ_ONLY, Acl, Node, Perms
 from zkstore.client.session import State
-from zkstore.client.transaction import Transaction
+from zkstore.client.transaction import Outcome, Transaction
 from zkstore.client.tree import Tree
 from zkstore.client.watch import Observation, Watch
 from zkstore.client.watches import Event, EventType
@@ -53,6 +53,7 @@ __all__ = [
     "EventType",
     "Node",
     "OPEN",
+    "Outcome",
     "Perms",
     "READ_ONLY",
     "Stat",

@@ -23,7 +23,7 @@ from zkstore.client.codec import Codec
 from zkstore.client.errors import ClientClosed, OperationTimeout
 from zkstore.client.model import ANY_VERSION, OPEN, Acl, Node
 from zkstore.client.session import Auth, State
-from zkstore.client.transaction import Batch
+from zkstore.client.transaction import Batch, Outcome
 from zkstore.client.tree import Tree
 from zkstore.client.watches import Event
 from zkstore.errors import Code
@@ -113,7 +113,7 @@ class SyncTransaction(Batch[T]):
         super().__init__(batch._session, batch._paths, batch._codec)
         self._loop = loop
 
-    def commit(self) -> list[Node[T] | None]:
+    def commit(self) -> list[Outcome]:
         """Raises: the error of the operation that failed; ConnectionLoss."""
         return self._loop.run(self._commit(), self._loop.timeout_s)
 

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from zkstore.client.codec import Codec
 from zkstore.client.errors import error_of
-from zkstore.client.model import ANY_VERSION, OPEN, Acl, Creation, Node
+from zkstore.client.model import ANY_VERSION, OPEN, Acl, Creation
 from zkstore.client.paths import Paths
 from zkstore.client.session import Session
 from zkstore.errors import Code, RemoteProtocolError
 from zkstore.proto import client_replies as replies
 from zkstore.proto import client_requests as requests
 from zkstore.proto import opcodes as op
+from zkstore.proto.client_replies import Stat
 
 T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """What became of one operation."""
+
+    path: str  # of a sequential create with its number
+    stat: Stat | None  # of create (since server release 3.9) and of set
 
 
 class Batch(Generic[T]):
@@ -31,10 +39,9 @@ class Batch(Generic[T]):
         self._paths = paths
         self._codec = codec
         self._operations: list[tuple[int, bytes]] = []
-        self._details: list[str] = []
-        self._values: list[T | None] = []  # of creates and sets, for their nodes
-        self.results: list[Node[T] | None] = []
-        """One for each operation, once committed: a node for create and set, else None."""
+        self._shown: list[tuple[str, str]] = []  # for each operation its name and path
+        self.results: list[Outcome] = []
+        """One for each operation, once committed."""
         self.failed: int | None = None
         """The number, from 0, of the operation because of which nothing happened."""
 
@@ -53,27 +60,26 @@ class Batch(Generic[T]):
         creation = Creation(
             ephemeral=ephemeral, sequential=sequential, container=container, ttl_ms=ttl_ms, acl=acl
         )
-        self._add(creation.request(self._paths.wire(path), data), f"create {path}", value)
+        self._add(creation.request(self._paths.wire(path), data), "create", path)
 
     def set(self, path: str, value: T, version: int = ANY_VERSION) -> None:
         body = requests.set_data(self._paths.wire(path), self._codec.encode(value), version)
-        self._add((op.SET_DATA, body), f"set {path}", value)
+        self._add((op.SET_DATA, body), "set", path)
 
     def delete(self, path: str, version: int = ANY_VERSION) -> None:
         body = requests.path_int(self._paths.wire(path), version)
-        self._add((op.DELETE, body), f"delete {path}", None)
+        self._add((op.DELETE, body), "delete", path)
 
     def check(self, path: str, version: int) -> None:
         """Let all fail unless the node has this version."""
         body = requests.path_int(self._paths.wire(path), version)
-        self._add((op.CHECK, body), f"check {path}", None)
+        self._add((op.CHECK, body), "check", path)
 
-    def _add(self, operation: tuple[int, bytes], detail: str, value: T | None) -> None:
+    def _add(self, operation: tuple[int, bytes], name: str, path: str) -> None:
         self._operations.append(operation)
-        self._details.append(detail)
-        self._values.append(value)
+        self._shown.append((name, path))
 
-    async def _commit(self) -> list[Node[T] | None]:
+    async def _commit(self) -> list[Outcome]:
         """Raises: the error of the operation that failed, ConnectionLoss, the final state's."""
         count = len(self._operations)
         body = requests.multi(self._operations)
@@ -86,25 +92,19 @@ class Batch(Generic[T]):
         for number, result in enumerate(results):
             if result.code not in (Code.OK, Code.RUNTIME_INCONSISTENCY):
                 self.failed = number
-                detail = f"operation {number} of {count}: {self._details[number]}"
+                detail = f"operation {number} of {count}: {' '.join(self._shown[number])}"
                 raise error_of(result.code, detail)
-        self.results = list(map(self._node, range(count), results))
+        self.results = [
+            Outcome(self._paths.shown(result.path) if result.path else path, result.stat)
+            for result, (_, path) in zip(results, self._shown, strict=True)
+        ]
         return self.results
-
-    def _node(self, number: int, result: replies.MultiResult) -> Node[T] | None:
-        if result.stat is None:
-            return None
-        path = self._details[number].partition(" ")[2]
-        if result.path is not None:
-            path = self._paths.shown(result.path)
-        value = self._values[number]
-        return Node(path, self._codec.decode(b"") if value is None else value, result.stat)
 
 
 class Transaction(Batch[T]):
     """Committed at the end of its `async with` block, unless that raises; or by `commit`."""
 
-    async def commit(self) -> list[Node[T] | None]:
+    async def commit(self) -> list[Outcome]:
         """Raises: the error of the operation that failed; ConnectionLoss."""
         return await self._commit()
 

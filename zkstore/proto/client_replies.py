@@ -57,7 +57,8 @@ class MultiResult(NamedTuple):
 
     code: int
     path: bytes | None  # of a create
-    stat: Stat | None  # of create2 and its kin, and of setData
+    # Of create2 and its kin, which servers before 3.9 answer like create; of setData.
+    stat: Stat | None
 
 
 def read_header(frame: bytes) -> tuple[int, int, int]:
