@@ -66,8 +66,7 @@ class Script:
             client.expect_close(unordered=True)
             return s.client()
         if kind == 1:
-            client.drop()
-            return s.socket().resume(client)
+            return self._reconnect(s, client)
         if kind == 2:
             client.call(r.auth("digest", self._random.choice(_USERS)))
         elif kind == 3:
@@ -77,6 +76,24 @@ class Script:
         else:
             client.call(self._request())
         return client
+
+    def _reconnect(self, s: Scenario, client: Client) -> Client:
+        """As real clients do: the session is resumed and the watches are set again."""
+        client.drop()
+        again = s.socket().resume(client, last_zxid=client.last_zxid)
+        paths = [[self._path() for _ in range(2)] for _ in range(5)]
+        again.call(
+            r.set_watches(
+                client.last_zxid,
+                zxid_text="last seen",
+                data=paths[0],
+                exist=paths[1],
+                child=paths[2],
+                persistent=paths[3],
+                recursive=paths[4],
+            )
+        )
+        return again
 
     def _request(self) -> Request:
         choose = self._random.randrange(10)
