@@ -42,8 +42,10 @@ class Tracker:
 
     def _due(self, session: Session) -> int:
         """When the session expires: its timeout after it was heard, rounded up to a tick."""
-        due = session.heard_ms + session.timeout_ms
-        return (due // self._tick_time_ms + 1) * self._tick_time_ms
+        return self._tick_after(session.heard_ms + session.timeout_ms)
+
+    def _tick_after(self, at_ms: int) -> int:
+        return (at_ms // self._tick_time_ms + 1) * self._tick_time_ms
 
     def add(self, session_id: int, timeout_ms: int, now_ms: int) -> Session:
         """A new session, or one read from the tree at start (with its full timeout)."""
@@ -85,7 +87,7 @@ class Tracker:
                     session.closing = True
                     dead.append(session)
                 else:
-                    again = later if later > now_ms else now_ms + self._tick_time_ms
+                    again = max(later, self._tick_after(now_ms))
                     self._buckets.setdefault(again, set()).add(session_id)
         return dead
 
