@@ -5,8 +5,8 @@ Invariants:
   1. The last log value is the state's label: its key is `applied`, its head the tree's totals.
   2. The last value is never trimmed; what is trimmed is always the front.
 Shape:  crc32 u32 over all that follows; head: first zxid, nodes, ephemerals, bytes, digest, next
-        ACL id, next data id, log bytes up to and with this batch (8 bytes each); msgpack: [txn,
-        effects, txn, effects, …]. Effects are tree/apply.py's.
+        ACL id, next data id, log bytes up to and with this batch (8 bytes each), last uses u32;
+        msgpack: [txn, effects, txn, effects, …]. Effects are tree/apply.py's.
 Design: one value a batch instead of one a txn: 2 µs less for an operation at 16x64 (reference:
         prototype).
         The head makes the aggregates free: no page is written for them.
@@ -26,7 +26,7 @@ from zkstore.records.txn import zxid_of as txn_zxid
 from zkstore.tree.apply import Effects, Totals
 
 _CRC: Final = struct.Struct(">I")
-_HEAD: Final = struct.Struct(">qqqqQqqq")
+_HEAD: Final = struct.Struct(">qqqqQqqqI")
 _BODY: Final = _CRC.size + _HEAD.size
 _U64: Final = (1 << 64) - 1
 
@@ -40,13 +40,18 @@ class Label(NamedTuple):
 
 
 def encode(
-    first_zxid: int, totals: Totals, log_bytes: int, entries: list[bytes | Effects]
+    first_zxid: int,
+    totals: Totals,
+    log_bytes: int,
+    entries: list[bytes | Effects],
+    last_uses: int = 0,
 ) -> bytes:
     """A batch's value; `log_bytes` without this batch."""
     body: bytes = msgpack.packb(entries)
     head = _HEAD.pack(
         first_zxid, totals.nodes, totals.ephemerals, totals.bytes, totals.digest & _U64,
         totals.next_acl_id, totals.next_data_id, log_bytes + _BODY + len(body),
+        last_uses,
     )  # fmt: skip
     return _CRC.pack(crc32(body, crc32(head))) + head + body
 
@@ -60,6 +65,12 @@ def label_of(zxid: int, value: bytes) -> Label:
 def first_zxid_of(value: bytes) -> int:
     first: int = _HEAD.unpack_from(value, _CRC.size)[0]
     return first
+
+
+def last_uses_of(value: bytes) -> int:
+    """How many large data only this batch's effects still refer to: they go when it is trimmed."""
+    uses: int = _HEAD.unpack_from(value, _CRC.size)[8]
+    return uses
 
 
 def log_bytes_of(value: bytes) -> int:
@@ -85,5 +96,5 @@ def check(zxid: int, value: bytes) -> None:
 
 
 __all__ = [
-    "Label", "check", "encode", "entries", "first_zxid_of", "label_of", "log_bytes_of", "txn_zxid",
+    "Label", "check", "encode", "entries", "first_zxid_of", "label_of", "last_uses_of", "log_bytes_of", "txn_zxid",
 ]  # fmt: skip

@@ -217,7 +217,9 @@ class Writer:
                     entries.append(effects)
                 _write(lmdb_txn, batch, source.keys)
                 last = proposals[-1].zxid
-                value = txnlog.encode(proposals[0].zxid, totals, self._log_bytes, entries)
+                value = txnlog.encode(
+                    proposals[0].zxid, totals, self._log_bytes, entries, batch.last_uses
+                )
                 lmdb_txn.put(schema.log_key(last), value, append=True)
                 if self.trimming:
                     self._trim(lmdb_txn)
@@ -256,8 +258,9 @@ class Writer:
             key, value = scan.first(lmdb_txn, schema.LOG)
             if schema.zxid_of(key) >= self.applied:
                 return
-            for _, effects in txnlog.entries(schema.zxid_of(key), value):
-                _drop_old_data(lmdb_txn, effects)
+            if txnlog.last_uses_of(value):
+                for _, effects in txnlog.entries(schema.zxid_of(key), value):
+                    _drop_old_data(lmdb_txn, effects)
             lmdb_txn.delete(key)
             self._trimmed_bytes = txnlog.log_bytes_of(value)
 

@@ -71,6 +71,7 @@ class Batch:
         self.ephemerals: dict[int, dict[bytes, bool]] = {}  # session → path → there or gone
         self.sweep: dict[bytes, bool] = {}  # containers and TTL nodes: there or gone
         self.sessions: dict[int, int | None] = {}  # → timeout_ms
+        self.last_uses = 0  # large data that only the effects still refer to
         self.effects: Effects = []  # of the txn at hand
 
     def node(self, path: bytes) -> bytes | None:
@@ -125,6 +126,8 @@ class Batch:
         totals.bytes += length - fields[nodes.DATA_LENGTH]
         totals.digest += digest - fields[0]
         self.nodes[path] = new
+        if fields[nodes.FLAGS] & nodes.APART:
+            self.last_uses += 1
         self.effects += (op.NODE_DATA_CHANGED, path, fields[nodes.ACL_ID], 0, old, None)
         return _OK, new[nodes.STAT]
 
@@ -211,6 +214,8 @@ class Batch:
         totals.nodes -= 1
         totals.bytes -= len(path) + mine[nodes.DATA_LENGTH]
         totals.digest -= mine[0]
+        if mine[nodes.FLAGS] & nodes.APART:
+            self.last_uses += 1
         owner = mine[nodes.OWNER]
         if owner:
             if nodes.is_ephemeral(owner):
