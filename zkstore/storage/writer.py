@@ -177,6 +177,7 @@ class Writer:
         if ready.must_sync:
             payload = msgpack.packb([[p.txn for p in ready.append], self.applied, ready.hard_state])
             position = self._journal.append(payload)
+            self.hard_state = ready.hard_state or self.hard_state
             if ready.append:
                 self._unfinished.append((ready.append[-1].zxid, position))
         self._unapplied += ready.committed
