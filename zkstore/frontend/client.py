@@ -111,6 +111,10 @@ class Client(asyncio.Protocol):
         self._chunks.clear()
         self.worker.closed(self)
 
+    def eof_received(self) -> bool:
+        """Whether to keep the other direction: `echo stat | nc` wants an answer after its end."""
+        return self.state == CLOSED
+
     def pause_writing(self) -> None:
         self._stalled = True
 
@@ -153,12 +157,13 @@ class Client(asyncio.Protocol):
         self._chunks.append(rest)
         self._have = len(rest)
         self._need = 4 + unpack_int(rest)[0] if self._have >= 4 else 4
-        if self._need > self._have + self.worker.settings.frame_size_bytes_max:
+        if self._need > 4 + self.worker.settings.frame_size_bytes_max:
             self._need = 12  # an oversize frame: its header is enough to refuse it
 
     def _regulate(self) -> None:
         """Read from the socket only while the client's requests can be taken in."""
-        pause = self.state == CONNECTING or self._stalled or self._crowded()
+        unserved = bool(self._chunks) and self._have >= self._need
+        pause = self.state == CONNECTING or self._stalled or unserved or self._crowded()
         if pause != self._paused and self._transport is not None and self.state != CLOSED:
             self._paused = pause
             if pause:
@@ -239,13 +244,15 @@ class Client(asyncio.Protocol):
     def _refuse_frame(self, data: bytes, offset: int) -> int:
         """A frame too long or too short: an error with its xid, as far as that came, then the end.
 
-        Returns where the unserved rest begins: here, while the frame's header is still on its way.
+        Returns where the unserved rest begins: here, while it is not yet its turn.
         """
         size: int = unpack_int(data, offset)[0]
         if size >= 8 and len(data) - offset < 12:
             return offset
         if 8 <= size <= self.worker.settings.frame_size_bytes_max:
             return offset
+        if self._in_flight or self._queue:
+            return offset  # what was sent before it is answered first
         if size >= 8:
             xid = unpack_int(data, offset + 4)[0]
             self.send(replies.error(xid, -1, Code.MARSHALLING_ERROR))
