@@ -38,6 +38,14 @@ def names(writer: Writer) -> list[bytes]:
         return [name for name in view.children(b"/") if name != b"zookeeper"]
 
 
+def is_stalled(writer: Writer) -> bool:
+    return writer.stalled
+
+
+def is_trimming(writer: Writer) -> bool:
+    return writer.trimming
+
+
 def children(count: int, *, first: int = 1, data: bytes = b"") -> list[Txn]:
     return [create(zxid, b"/n%03d" % zxid, data) for zxid in range(first, first + count)]
 
@@ -221,14 +229,14 @@ def test_a_commit_that_lmdb_has_no_room_for_is_kept_and_nothing_overtakes_it(
     perform(writer, *children(1))
     fail(writer, stage, lmdb.MapFullError("no room"), times=4)
     assert perform(writer, *children(2, first=2)) == []
-    assert writer.stalled
+    assert is_stalled(writer)
     assert perform(writer, *children(1, first=4)) == []
     assert names(writer) == [b"n001"]
     assert writer.applied == 1
     assert writer.retry() == []
     applied = writer.retry()  # there is room again
     assert [one.txn.zxid for one in applied] == [2, 3, 4]
-    assert not writer.stalled
+    assert not is_stalled(writer)
     assert names(writer) == [b"n001", b"n002", b"n003", b"n004"]
     assert writer.retry() == []
     recovered(writer)
@@ -298,7 +306,7 @@ def test_the_log_is_trimmed_by_size_two_batches_for_one(tmp_path: Path) -> None:
         perform(writer, create(zxid, b"/n%d" % zxid, b"y" * 200))
     assert zxids(writer) == list(range(1, 11))
     writer.review(now_ms=1_000)
-    assert writer.trimming
+    assert is_trimming(writer)
     perform(writer, create(11, b"/n11"))
     kept = zxids(writer)
     assert kept == list(range(kept[0], 12)) and kept[0] > 1
@@ -320,14 +328,14 @@ def test_the_log_is_trimmed_by_age(tmp_path: Path) -> None:
     perform(writer, txn(1, op.CREATE_SESSION, 5000, time_ms=1_000))
     perform(writer, txn(2, op.CREATE_SESSION, 5000, time_ms=9_000))
     writer.review(now_ms=11_000)
-    assert not writer.trimming
+    assert not is_trimming(writer)
     writer.review(now_ms=11_001)
-    assert writer.trimming
+    assert is_trimming(writer)
     perform(writer, txn(3, op.CREATE_SESSION, 5000, time_ms=11_001))
     perform(writer, txn(4, op.CREATE_SESSION, 5000, time_ms=11_002))
     assert zxids(writer)[-2:] == [3, 4]
     writer.review(now_ms=11_002)
-    assert not writer.trimming
+    assert not is_trimming(writer)
     writer.close()
 
 

@@ -51,7 +51,3 @@ def sequential(path: bytes, counter: int) -> bytes:
 def wrap_int(value: int) -> int:
     """A sum as Java's int keeps it."""
     return ((value + 0x80000000) & 0xFFFFFFFF) - 0x80000000
-
-
-def is_or_below(path: bytes, ancestor: bytes) -> bool:
-    return ancestor == ROOT or path == ancestor or path.startswith(ancestor + b"/")
