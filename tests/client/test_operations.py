@@ -95,7 +95,7 @@ async def test_kinds_of_nodes(address: str) -> None:
         assert second.stat.ephemeral_owner == client.session_id != 0
         for both in ({"ephemeral": True}, {"ttl_ms": 1}, {"sequential": True}):
             with pytest.raises(ValueError):
-                await client.create("/x", container=True, **both)  # type: ignore[arg-type]
+                await client.create("/x", container=True, **both)
         with pytest.raises(ValueError):
             await client.create("/x", ephemeral=True, ttl_ms=1)
     async with Client(address) as client:

@@ -111,9 +111,8 @@ class Watch:
 
     async def __anext__(self) -> Event:
         """Raises: SessionExpired and its kin once all events are taken."""
-        while True:
-            event = await self._events.take()
-            if event is not None:
-                return event
+        while (event := self._events.pop()) is None:
             if self._session.is_over:
                 raise self._session.final_error()
+            await self._events.wait()
+        return event

@@ -52,7 +52,7 @@ class EventType(IntEnum):
 class Event(NamedTuple):
     type: EventType
     path: str  # the node's; of a GAP the watch's
-    zxid: int  # of the change; -1 if it was noticed after a reconnect, or for a GAP
+    zxid: int  # of the change; -1 for a GAP, and from servers before 3.9
 
 
 class Events:
@@ -75,15 +75,17 @@ class Events:
         self.put(EventType.GAP, self._path, -1)
 
     def wake(self) -> None:
-        """Let the reader see that there is nothing more to come."""
+        """Let a reader who waits see that there is nothing more to come."""
         self._filled.set()
 
-    async def take(self) -> Event | None:
-        """The next event; None after `wake` when none is left."""
-        if not self._events:
-            self._filled.clear()
-            await self._filled.wait()
+    def pop(self) -> Event | None:
+        """The next event; None if none is left."""
         return self._events.popleft() if self._events else None
+
+    async def wait(self) -> None:
+        """Until there is an event, or `wake`."""
+        self._filled.clear()
+        await self._filled.wait()
 
 
 class Watches:
