@@ -16,7 +16,7 @@ Not here: sessions (commit/sessions.py), words and counts (commit/admin.py), soc
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -43,6 +43,7 @@ from zkstore.zab.ready import HardState, Proposal, Ready
 
 _log = logging.getLogger("zkstore.commit")
 _XID_TYPE = INT_INT.unpack_from
+_UNCHECKED: Final = 16  # requests between two looks at the limits of a batch
 # What the disk has to have room for; deletes, closes and checks go on out of the reserve.
 _GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI}
 
@@ -65,12 +66,18 @@ class TreeSource:
     def __init__(self, writer: Writer) -> None:
         self._views = writer.views
         self._view: View | None = None
+        self._now_ms = 0
+
+    def now_ms(self) -> int:
+        """The wall clock, read once for all txns of a message."""
+        return self._now_ms
 
     def __enter__(self) -> None:
         assert self._view is None
         self._view = view = self._views.open()
         # The view's own methods: a layer between would cost a call for every node.
         self.node, self.acl, self.ephemerals = view.node, view.acl, view.ephemerals
+        self._now_ms = wall_ms()
 
     def __exit__(self, *_: object) -> None:
         assert self._view is not None
@@ -97,14 +104,15 @@ class Loop:
             providers,
             ttl_enabled=settings.extended_types_enabled,
             close_session_paths=settings.close_session_txn_enabled,
-            now_ms=wall_ms,
+            now_ms=self.source.now_ms,
         )
         self.ports = Ports(per_address_max=settings.max_client_cnxns, total_max=settings.max_cnxns)
         self.sessions = Sessions(self, settings.server_id)
         with writer.views.open() as view:
             self.sessions.load(view.sessions())
         self.full = False  # the disk: writes that grow are refused
-        self.on_admin: Callable[[Connection, str], None] = lambda connection, word: None
+        self.counters: Counter[str] = Counter()  # what is counted here of mntr's names
+        self.on_admin: Callable[[Connection, str, int], None] = lambda connection, word, value: None
         self.on_gathered: Callable[[int, Port, object], None] = lambda ticket, port, part: None
         self.next_zxid = self.core.next_zxid
         self._call_soon = call_soon
@@ -150,14 +158,17 @@ class Loop:
         """Validate items until the batch is full; returns where to go on."""
         connections = port.connections
         while at < end and not self.batch_is_full():
-            kind, number, payload = message[at : at + ipc.TO_COMMIT_WIDTH]
-            at += ipc.TO_COMMIT_WIDTH
-            if kind == ipc.REQUEST:
-                connection = connections.get(number)
-                if connection is not None and not connection.leaving:
-                    self._request(connection, payload)
-            else:
-                self._other(port, kind, number, payload)
+            # So many requests at once as certainly fit, so that the limits are not asked each time.
+            stop = min(end, at + ipc.TO_COMMIT_WIDTH * _UNCHECKED)
+            while at < stop:
+                kind = message[at]
+                if kind == ipc.REQUEST:
+                    connection = connections.get(message[at + 1])
+                    if connection is not None and not connection.leaving:
+                        self._request(connection, message[at + 2])
+                else:
+                    self._other(port, kind, message[at + 1], message[at + 2])
+                at += ipc.TO_COMMIT_WIDTH
         return at
 
     def _schedule(self) -> None:
@@ -200,8 +211,8 @@ class Loop:
             self.ports.close(connection)
             self.sessions.disconnected(connection)
         else:
-            assert kind == ipc.ADMIN and isinstance(payload, str), kind
-            self.on_admin(connection, payload)
+            assert kind == ipc.ADMIN and isinstance(payload, list), kind
+            self.on_admin(connection, *payload)
 
     def _request(self, connection: Connection, frame: bytes) -> None:
         """One request of a client."""
@@ -304,9 +315,10 @@ class Loop:
             if deferred and deferred[0].after < zxid:
                 self._release(zxid - 1)
             waiter = waiting.pop(zxid, None)
-            if txn.type == op.CREATE_SESSION:
+            kind = txn.type
+            if kind == op.CREATE_SESSION:
                 self.sessions.created(txn)
-            elif txn.type == op.CLOSE_SESSION:
+            elif kind == op.CLOSE_SESSION:
                 self.sessions.closed(txn, answered=waiter is not None)
                 if waiter is not None:
                     connection, xid = waiter

@@ -85,6 +85,7 @@ def open_writer(settings: Settings, disk: Disk) -> Opened:
             replica,
             retention_ms=settings.log_retention_ms,
             retention_bytes=settings.log_retention_bytes,
+            flush_warning_ms=settings.fsync_warning_threshold_ms,
         )
         replayed = writer.recover()
         _check_tree(settings, replica, writer)
@@ -144,7 +145,7 @@ class CommitServer:
     ) -> None:
         self._opened = opened
         self.loop = Loop(settings, opened.writer, Providers.of(settings), aio.call_soon)
-        self.admin = Admin(self.loop, aio)
+        self.admin = Admin(self.loop, aio, replayed=opened.replayed, start_ms=opened.seconds * 1000)
         self.keeper = Keeper(self.loop, opened.replica, opened.reserve, aio, on_stale_reader)
         self.keeper.start()
 

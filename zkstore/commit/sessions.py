@@ -67,6 +67,7 @@ class Sessions:
         except RemoteProtocolError as e:
             self.dismiss(connection, str(e))
             return
+        self._loop.counters["connection_request_count"] += 1
         applied = self._loop.writer.applied
         if request.last_zxid_seen > applied:
             self.dismiss(
@@ -107,6 +108,7 @@ class Sessions:
         self.dismiss(connection, "no room for a new session")
 
     def _resume(self, connection: Connection, request: Connect) -> None:
+        self._loop.counters["connection_revalidate_count"] += 1
         session = self.tracker.sessions.get(request.session_id)
         if (
             session is None
@@ -166,6 +168,7 @@ class Sessions:
             return  # their deletions could not be written
         now_ms = monotonic_ms()
         for session in self.tracker.expired(now_ms, _reported_ms):
+            self._loop.counters["stale_sessions_expired"] += 1
             self._complain(
                 "session %#x expired: not heard for %d ms",
                 session.session_id, now_ms - session.heard_ms,

@@ -20,6 +20,7 @@ from zkstore.jute.codec import (
     read_long,
     read_text,
     read_texts,
+    unpack_int,
 )
 from zkstore.proto import opcodes as op
 from zkstore.tree import acl as acls
@@ -91,10 +92,27 @@ def read_create(frame: bytes, kind: int, offset: int) -> tuple[Create, int]:
 
 
 def read_set_data(frame: bytes, offset: int) -> tuple[SetData, int]:
-    path, offset = read_buffer(frame, offset)
-    data, offset = read_buffer(frame, offset)
-    version, offset = read_int(frame, offset)
-    return (path, data, version), offset
+    """{path, data, version}, read in place: the hottest of the writes."""
+    path = data = None
+    try:
+        size = unpack_int(frame, offset)[0]
+        offset += 4
+        if size >= 0:
+            path = frame[offset : offset + size]
+            offset += size
+        elif size != -1:
+            raise RemoteProtocolError(f"path of {size} bytes")
+        size = unpack_int(frame, offset)[0]
+        offset += 4
+        if size >= 0:
+            data = frame[offset : offset + size]
+            offset += size
+        elif size != -1:
+            raise RemoteProtocolError(f"data of {size} bytes")
+        version = unpack_int(frame, offset)[0]
+    except struct.error:  # also where a slice above was cut short
+        raise RemoteProtocolError(f"frame of {len(frame)} bytes ends early") from None
+    return (path, data, version), offset + 4
 
 
 def read_path_int(frame: bytes, offset: int) -> tuple[PathInt, int]:

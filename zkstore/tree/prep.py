@@ -154,9 +154,12 @@ class Prep:
         xid, kind = requests.read_header(frame)
         now_ms = self._now_ms()
         try:
-            if kind == op.MULTI:
+            if kind == op.SET_DATA:
+                set_data, _ = requests.read_set_data(frame, requests.BODY)
+                body: Body = self._prep_set_data(zxid, set_data, identities)
+            elif kind == op.MULTI:
                 ops = _multi_ops(frame)
-                body: Body = (self._multi(zxid, session_id, ops, identities),)
+                body = (self._multi(zxid, session_id, ops, identities),)
             else:
                 kind, body = self._one(zxid, session_id, kind, frame, identities)
         except ZooKeeperError as e:
@@ -167,9 +170,6 @@ class Prep:
         self, zxid: int, session_id: int, kind: int, frame: bytes, identities: tuple[Identity, ...]
     ) -> tuple[int, Body]:
         offset = requests.BODY
-        if kind == op.SET_DATA:
-            set_data, _ = requests.read_set_data(frame, offset)
-            return kind, self._prep_set_data(zxid, set_data, identities)
         if kind in op.CREATES:
             create, _ = requests.read_create(frame, kind, offset)
             return self._prep_create(zxid, session_id, kind, create, identities)
@@ -246,7 +246,8 @@ class Prep:
                 raise ZooKeeperError(Code.BAD_ARGUMENTS) from None
             raise
         _, _, current, cversion, aversion, owner, children, acl = node
-        self._require(acl, op.WRITE, identities)
+        if acl is not acls.OPEN:
+            self._require(acl, op.WRITE, identities)
         new_version = _next_version(current, version)
         self._put(path, Change(zxid, True, new_version, cversion, aversion, owner, children, acl))
         return path, data, new_version
@@ -407,10 +408,11 @@ def _multi_ops(frame: bytes) -> list[requests.MultiOp]:
 
 
 _VERSION_ANY: Final = -1
+_VERSION_MAX: Final = 0x7FFFFFFF
 
 
 def _next_version(current: int, expected: int) -> int:
     """The version after a change. Raises: ZooKeeperError(BAD_VERSION) if another was expected."""
     if expected != _VERSION_ANY and expected != current:
         raise ZooKeeperError(Code.BAD_VERSION)
-    return paths.wrap_int(current + 1)
+    return current + 1 if current < _VERSION_MAX else paths.wrap_int(current + 1)

@@ -181,6 +181,12 @@ class Watches:
 
     # ---- counting
 
+    def data_watches(self) -> Iterator[tuple[bytes, Watcher]]:
+        """All of the data table; wchs and its kin look at no other."""
+        for path, watchers in self._data.items():
+            for watcher in watchers:
+                yield path, watcher
+
     def counts(self) -> tuple[int, int]:
         """(watches in both tables, paths with a data watch)."""
         total = sum(map(len, self._data.values())) + sum(map(len, self._child.values()))
