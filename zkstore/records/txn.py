@@ -42,6 +42,7 @@ from zkstore.tree import acl as acls
 Body = tuple[Any, ...]
 
 _HEADER: Final = struct.Struct(">qiqqi")
+_SET_DATA: Final = struct.Struct(">qiqqii")  # the header and the path's length
 
 
 class Txn(NamedTuple):
@@ -123,6 +124,10 @@ _ENCODE: Final[dict[int, Callable[[Body], bytes]]] = {
 def encode(txn: Txn) -> bytes:
     """The txn's bytes."""
     zxid, session_id, cxid, time_ms, kind, body = txn
+    if kind == op.SET_DATA and body[1] is not None:  # the hot one, in one piece
+        path, data, version = body
+        head = _SET_DATA.pack(session_id, cxid, zxid, time_ms, kind, len(path))
+        return b"%b%b%b%b%b" % (head, path, pack_int(len(data)), data, pack_int(version))
     return _HEADER.pack(session_id, cxid, zxid, time_ms, kind) + _ENCODE[kind](body)
 
 
@@ -240,3 +245,14 @@ def zxid_of(encoded: bytes) -> int:
     """The zxid alone."""
     zxid: int = _HEADER.unpack_from(encoded)[2]
     return zxid
+
+
+def session_and_type_of(encoded: bytes) -> tuple[int, int]:
+    """The session id and the type alone."""
+    session_id, _, _, _, kind = _HEADER.unpack_from(encoded)
+    return session_id, kind
+
+
+def encode_body(kind: int, body: Body) -> bytes:
+    """The bytes of a sub-txn of a multi."""
+    return _ENCODE[kind](body)
