@@ -14,6 +14,7 @@ Not here: what a message says (records/ipc.py).
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -24,6 +25,7 @@ from zkstore.constants import IPC_MESSAGE_BYTES_MAX
 from zkstore.records.ipc import Message
 
 _LENGTH: Final = struct.Struct(">I")
+_CREDENTIALS: Final = struct.Struct("=iII")  # struct ucred
 
 
 class Channel(Protocol):
@@ -94,6 +96,15 @@ class StreamChannel(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+    def peer_pid(self) -> int:
+        """The process at the other end; 0 where the system does not tell."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is None or not hasattr(socket, "SO_PEERCRED"):
+            return 0
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid: int = _CREDENTIALS.unpack(credentials)[0]
+        return pid
 
 
 class MemoryChannel:

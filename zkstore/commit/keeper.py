@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from zkstore.commit.loop import Loop
-from zkstore.constants import BATCH_REQUESTS_MAX, HEARTBEAT_INTERVAL_MS
+from zkstore.constants import BATCH_REQUESTS_MAX, HEARTBEAT_INTERVAL_MS, SILENT_BEATS_MAX
 from zkstore.errors import StorageFull
 from zkstore.storage.env import Replica, Reserve
 from zkstore.storage.writer import wall_ms
@@ -125,6 +125,12 @@ class Keeper:
                 if held[pid, lmdb_id] == _STALE_VIEW_CHECKS:
                     self._on_stale_reader(pid)
         self._held = held
+        for port in self._loop.ports.ports:
+            # It counts our own beats, not the clock: a machine that slept accuses nobody. A stopped
+            # worker would hold its sessions for ever: they can neither move away nor expire.
+            if port.silent_beats > SILENT_BEATS_MAX and port.pid:
+                port.silent_beats = 0
+                self._on_stale_reader(port.pid)
         self._newest_id = self._replica.newest_id()
 
     # ---- containers and TTL nodes

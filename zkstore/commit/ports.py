@@ -35,8 +35,10 @@ class Connection:
 class Port:
     """One worker."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, pid: int) -> None:
         self.channel = channel
+        self.pid = pid  # 0: not known, or this very process
+        self.silent_beats = 0  # heartbeats of ours since it last reported
         self.connections: dict[int, Connection] = {}
         self.outbox: ipc.Message = []
         self.watching = False
@@ -60,8 +62,8 @@ class Ports:
         self.total = 0
         self.rejected = 0
 
-    def add(self, channel: Channel) -> Port:
-        port = Port(channel)
+    def add(self, channel: Channel, pid: int) -> Port:
+        port = Port(channel, pid)
         self.ports.append(port)
         return port
 
@@ -109,4 +111,5 @@ class Ports:
     def beat(self, applied: int) -> None:
         """A sign of life to every worker, so that it answers pings for us."""
         for port in self.ports:
+            port.silent_beats += 1
             port.channel.send([applied])

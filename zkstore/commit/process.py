@@ -153,7 +153,7 @@ class CommitServer:
         """The protocol of a worker that connects."""
 
         def connected(channel: StreamChannel) -> None:
-            port = self.loop.attach(channel)
+            port = self.loop.attach(channel, channel.peer_pid())
             ports[channel] = port
             channel.send([self.loop.writer.applied])  # the worker waits for it: we have recovered
 

@@ -282,10 +282,14 @@ class Supervisor:
         self._on_ready(self._found)
 
     def _kill_stale_reader(self, pid: int) -> None:
-        """A stopped worker that holds an old view pins the pages of the whole data file."""
+        """A stopped worker pins pages of the data file, and its sessions can neither move nor die."""
         for worker in self._workers():
             if worker.pid == pid:
-                _log.warning("%s (pid %d) holds an old view and is killed", worker.name, pid)
+                _log.warning(
+                    "%s (pid %d) does not report, or holds an old view, and is killed",
+                    worker.name,
+                    pid,
+                )
                 worker.send_signal(signal.SIGKILL)
 
     def _suspect(self, reason: str) -> None:
