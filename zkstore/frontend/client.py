@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Final, cast
 from zkstore.constants import (
     CLIENT_WRITE_BUFFER_BYTES_HIGH,
     CLIENT_WRITE_BUFFER_BYTES_MAX,
+    CLOSE_LINGER_MS,
     CONNECT_FRAME_BYTES_MAX,
+    DROP_LINGER_MS,
     IDENTITIES_MAX,
     REQUEST_BYTES_OUTSTANDING_MAX,
 )
@@ -88,6 +90,7 @@ class Client(asyncio.Protocol):
         self._out: list[bytes] = []
         self._stalled = False  # the transport's buffer is full
         self._paused = False  # reading from the socket is off
+        self._lingering: asyncio.TimerHandle | None = None  # closed, but not all is read
 
     # ---- the transport's calls
 
@@ -103,6 +106,8 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = CLOSED
         self._transport = None
+        if self._lingering is not None:
+            self._lingering.cancel()
         self.worker.outstanding -= self.outstanding
         self.worker.outstanding_bytes -= sum(size for _, _, size in self._in_flight)
         self.worker.outstanding_bytes -= sum(len(frame) for frame, _ in self._queue)
@@ -435,7 +440,7 @@ class Client(asyncio.Protocol):
         self.worker.count_sent(out)
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self.state == CLOSED:
-            self._transport.close()
+            self._end(CLOSE_LINGER_MS)
         elif (self._chunks or self._queue) and not self._stalled:
             self.worker.soon(self)
 
@@ -459,16 +464,26 @@ class Client(asyncio.Protocol):
     def close(self) -> None:
         """Close after what is still to be sent."""
         self.state = CLOSED
-        if not self._out and self._transport is not None:
-            self._transport.close()
+        if not self._out:
+            self._end(CLOSE_LINGER_MS)
 
     def drop(self) -> None:
         """Close now: the session ended, or has another connection. What the client does not read is
         lost."""
         self.flush()
         self.state = CLOSED
-        if self._transport is not None:
-            self._transport.close() if not self._stalled else self._transport.abort()
+        self._end(DROP_LINGER_MS)
+
+    def _end(self, linger_ms: int) -> None:
+        """Close the connection; what the client leaves unread for so long is given up."""
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            if self._lingering is not None:
+                self._lingering.cancel()
+            self._lingering = self.worker.after(linger_ms, transport.abort)
 
     def _count(self, requests_served: int, since: float) -> None:
         """Count requests that were served together, and how long that took."""

@@ -278,6 +278,10 @@ class Worker:
         """Let a client go on in the next turn."""
         self._loop.call_soon(self._resume, client)
 
+    def after(self, delay_ms: int, action: Callable[[], object]) -> asyncio.TimerHandle:
+        """Do something later."""
+        return self._loop.call_later(delay_ms / 1000, action)
+
     def _resume(self, client: Client) -> None:
         client.resume()
         self.flush()
