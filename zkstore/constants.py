@@ -22,6 +22,7 @@ IDENTITIES_MAX: Final = 256  # that a connection may prove; each change sends th
 # ---- between a worker and the commit process
 IPC_MESSAGE_BYTES_MAX: Final = 1 << 30  # a batch of requests or replies; larger is a bug of ours
 HEARTBEAT_INTERVAL_MS: Final = 250  # commit process to workers
+SILENT_BEATS_MAX: Final = 16  # after which a worker that does not report is killed: 4 seconds
 TOUCH_INTERVAL_MS: Final = 200  # workers to commit process: which sessions were heard
 GATHER_TIMEOUT_MS: Final = 1000  # how long `stat` and its kin wait for a worker's part
 
@@ -40,6 +41,8 @@ INLINE_DATA_BYTES_MAX: Final = 1024  # larger data lives apart from its node
 LMDB_KEY_BYTES_MAX: Final = 511
 ACL_IDS_MAX: Final = 10_000  # ids of ACLs that the writer remembers
 ACL_BYTES_REMEMBERED_MAX: Final = 4096
+DIGEST_INTERVAL: Final = 128  # zxids between two digests that `hash` shows. Source: DataTree
+DIGESTS_MAX: Final = 1024  # that are remembered
 LOG_TRIM_BATCHES_MAX: Final = 2  # batches trimmed for each one appended
 
 assert CLIENT_WRITE_BUFFER_BYTES_HIGH < CLIENT_WRITE_BUFFER_BYTES_MAX

@@ -124,9 +124,9 @@ class Loop:
 
     # ---- from the workers
 
-    def attach(self, channel: Channel) -> Port:
+    def attach(self, channel: Channel, pid: int = 0) -> Port:
         """A worker has come."""
-        return self.ports.add(channel)
+        return self.ports.add(channel, pid)
 
     def detach(self, port: Port) -> None:
         """A worker is gone."""
@@ -186,6 +186,7 @@ class Loop:
         if kind == ipc.TOUCHES:
             assert isinstance(payload, list)
             port.reported_ms = payload[0]
+            port.silent_beats = 0
             for at in range(1, len(payload), 2):
                 self.sessions.tracker.touch(payload[at], payload[at + 1])
             return

@@ -2,17 +2,20 @@
 
 Owns:   the way subcommands are found: the entry-point group `zkstore.commands`.
 Design: entry points, so that zkstore/ never imports tools/, and another package can add a command.
-  `serve` is known here as well: it works in a checkout that is not installed, and starts without
-  reading the metadata of every installed package.
+  `serve` is known here as well: it starts without reading the metadata of every installed package.
+  In a checkout that is not installed the entry points are those of its setup.cfg, and the tools
+  are found where they are kept there.
 Not here: what a subcommand does: a function main(argv) -> exit code whose docstring begins with a
   line for the list of commands.
 """
 
 from __future__ import annotations
 
+import configparser
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Final
 
 from zkstore.version import VERSION
@@ -33,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("--version", "-V", "version"):
         print(f"zkstore {VERSION}")
         return 0
-    commands = {point.name: point for point in (*entry_points(group=GROUP), _SERVE)}
+    points = (*_of_checkout(), *entry_points(group=GROUP), _SERVE)
+    commands = {point.name: point for point in points}
     if name in ("--help", "-h", "help"):
         print(_usage(commands))
         return 0
@@ -42,6 +46,19 @@ def main(argv: list[str] | None = None) -> int:
     problem = f"there is no command {name}" if name else "a command is missing"
     print(f"zkstore: {problem}\n{_usage(commands)}", file=sys.stderr)
     return _USAGE_CODE
+
+
+def _of_checkout() -> list[EntryPoint]:
+    """The commands of a checkout; none where zkstore is installed without one."""
+    root = Path(__file__).parents[2]
+    metadata = configparser.ConfigParser()
+    if not (root / "tools" / "__init__.py").exists() or not metadata.read(root / "setup.cfg"):
+        return []
+    lines = metadata.get("options.entry_points", GROUP, fallback="").split("\n")
+    named = (line.split(" = ") for line in lines if " = " in line)
+    return [
+        EntryPoint(name, value.replace("zkstore.tools.", "tools."), GROUP) for name, value in named
+    ]
 
 
 def _run(point: EntryPoint, arguments: list[str]) -> int:

@@ -36,7 +36,6 @@ from zkstore.storage.disk import Disk
 from zkstore.storage.view import Views
 from zkstore.tree.auth import Providers
 
-
 _RESERVE_BYTES: Final = 16 << 20  # a test's disk need not give up a quarter of a gigabyte
 
 

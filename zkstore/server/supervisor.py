@@ -282,7 +282,7 @@ class Supervisor:
         self._on_ready(self._found)
 
     def _kill_stale_reader(self, pid: int) -> None:
-        """A stopped worker pins pages of the data file, and its sessions can neither move nor die."""
+        """A stopped worker pins pages, and its sessions can neither move nor expire."""
         for worker in self._workers():
             if worker.pid == pid:
                 _log.warning(
