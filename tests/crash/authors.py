@@ -73,10 +73,9 @@ class Author:
         """Write until the connection is cut or `ended`.
 
         `lost`: what is acknowledged no longer counts.
-        Raises: RefusedError if the session that survived is refused.
         """
-        client = await self._connect(address, lost)
         try:
+            client = await self._connect(address, lost)
             while not ended():
                 closing = self._rng.random() < _CLOSE_CHANCE
                 pipeline = [self._step() for _ in range(self._rng.randint(1, PIPELINE_MAX))]
@@ -99,7 +98,10 @@ class Author:
         await client.ended()
 
     async def resume(self, address: tuple[str, int]) -> None:
-        """Take the session over, if there is one: then no write is under way any more."""
+        """Take the session over, if there is one: then no write is under way any more.
+
+        Raises: RefusedError if the session that survived is refused.
+        """
         if self._states[-1].session_id:
             client = await self._connect(address, lambda: False)
             client.cut()

@@ -104,6 +104,8 @@ class Life:
 
     async def _write(self, authors: list[Author]) -> None:
         address = ("127.0.0.1", self._server.port)
+        for author in authors:
+            await author.resume(address)
         pipelines = iter(range(self._rng.randint(1, 40 * AUTHORS)))
         await asyncio.gather(
             *(
