@@ -27,7 +27,7 @@ BOTTOM: Final = {"constants", "errors", "zxid", "version"}
 
 # Bytes, ticks, fresh ids and views come in as arguments, so that the same inputs always give the
 # same outputs and the simulator can run the production code.
-PURE: Final = {"jute", "proto", "records", "session", "tree", "zab"}
+PURE: Final = {"apache", "jute", "proto", "records", "session", "tree", "zab"}
 IMPURE: Final = {"asyncio", "lmdb", "os", "random", "socket", "threading", "time", "uvloop"}
 
 # What each part of zkstore/ may import besides itself and BOTTOM.
@@ -36,12 +36,15 @@ _PROCESS: Final = {"lifeline", "messaging", "observability", "settings"}
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     "jute": set(),
     "proto": {"jute"},
+    # A client stands by itself: a program that only asks loads no server.
+    "client": _WIRE,
     "records": {"jute"},
     "tree": {*_WIRE, "records"},
     "session": {"jute", "records"},
     # A txn is opaque bytes to the quorum: zab never sees a znode, tree never a quorum.
     "zab": {"jute"},
-    "storage": {"jute", "observability", "records", "settings", "tree"},
+    "apache": {*_WIRE, "records", "tree"},
+    "storage": {"apache", "jute", "observability", "records", "settings", "tree"},
     "settings": set(),
     "lifeline": set(),
     "observability": set(),

@@ -15,6 +15,7 @@ import configparser
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -56,8 +57,9 @@ def _of_checkout() -> list[EntryPoint]:
         return []
     lines = metadata.get("options.entry_points", GROUP, fallback="").split("\n")
     named = (line.split(" = ") for line in lines if " = " in line)
+    folder = "zkstore.tools." if find_spec("zkstore.tools") is not None else "tools."
     return [
-        EntryPoint(name, value.replace("zkstore.tools.", "tools."), GROUP) for name, value in named
+        EntryPoint(name, value.replace("zkstore.tools.", folder), GROUP) for name, value in named
     ]
 
 

@@ -33,11 +33,9 @@ from zkstore.storage.apache_files import Found
 from zkstore.storage.batches import StoredTree, write_batch
 from zkstore.storage.disk import Disk
 from zkstore.storage.env import FIRST_GENERATION, DirectoryLock, storage_dir
-from zkstore.storage.generation import Generation, Intake, building
-from zkstore.storage.sorter import Sorter
-from zkstore.tree import acl as acls
+from zkstore.storage.generation import Generation, building
+from zkstore.storage.loader import Loader, planted
 from zkstore.tree import node as nodes
-from zkstore.tree import paths
 from zkstore.tree.apply import Effects, Totals
 
 SNAPSHOTS_TRIED_MAX: Final = 100
@@ -45,7 +43,6 @@ SNAPSHOTS_TRIED_MAX: Final = 100
 LOST_SESSION_TIMEOUT_MS: Final = 4000
 _BATCH_TXNS: Final = 1000
 _BATCH_BYTES: Final = 4 << 20
-_PROGRESS_NODES: Final = 10_000
 _COUNTER_MASK: Final = 0xFFFFFFFF
 _U64: Final = (1 << 64) - 1
 
@@ -74,16 +71,6 @@ class Logged(NamedTuple):
     name: str
     offset: int
     split: apache_log.Split
-
-
-class _Waiting:
-    """A node whose children are still to come."""
-
-    __slots__ = ("children", "node")
-
-    def __init__(self, node: apache_snapshot.Znode) -> None:
-        self.node = node
-        self.children = 0
 
 
 def no_progress(_what: str, _count: int) -> None:
@@ -120,6 +107,27 @@ def import_apache(
         return report
 
 
+def import_snapshot(
+    source: Path, data_dir: Path, *, progress: Progress = no_progress, disk: Disk | None = None
+) -> Report:
+    """Make `data_dir` out of one snapshot file as it is, without the log: to look into it.
+
+    What a fuzzy one holds half is not made whole. Raises: CorruptionError.
+    """
+    disk = disk or Disk()
+    zxid = apache_files.zxid_of_name(source) or 0
+    report = Report(snapshot=str(source), snapshot_zxid=zxid)
+    with new_directory(data_dir, disk) as generation:
+        with closing(Loader(generation.directory, progress)) as loader:
+            seals = _read_snapshot(loader, source)
+            report.zxid = max(zxid, seals.digest_zxid or 0, seals.last_zxid or 0)
+            loader.store(generation, report.zxid)
+        generation.install(
+            applied=report.zxid, epochs=(0, 0), disk=disk, log_directory=storage_dir(data_dir)
+        )
+    return report
+
+
 @contextmanager
 def new_directory(data_dir: Path, disk: Disk) -> Iterator[Generation]:
     """The first generation of a data directory that holds nothing yet; under its lock."""
@@ -136,6 +144,19 @@ def new_directory(data_dir: Path, disk: Disk) -> Iterator[Generation]:
             yield generation
     finally:
         lock.release()
+
+
+def _read_snapshot(loader: Loader, path: Path) -> apache_snapshot.Seals:
+    """Read one snapshot; what was read counts only if this returns."""
+    with apache_files.open_read(path) as read:
+        reader = apache_snapshot.Reader(read, str(path))
+        reader.header()
+        for session_id, timeout_ms in reader.sessions():
+            loader.session(session_id, timeout_ms)
+        for acl_id, encoded in reader.acls():
+            loader.acl(acl_id, encoded)
+        loader.nodes(reader.nodes(), reader.damage)
+        return reader.seals()
 
 
 def _epochs(source: Path, zxid: int) -> tuple[int, int]:
@@ -235,122 +256,37 @@ class _Import:
         """Load the newest snapshot that is whole."""
         report = self._report
         for zxid, path in self._files.snapshots[::-1][:SNAPSHOTS_TRIED_MAX]:
-            with closing(Sorter(self._generation.directory)) as sorter:
+            with closing(self._loader()) as loader:
                 try:
-                    seals = self._load(sorter, zxid, path)
+                    seals = _read_snapshot(loader, path)
                 except CorruptionError as e:
                     report.warnings.append(f"{e}; the snapshot before it is tried")
                     continue
-                self._generation.append(sorter.items())
+                self._store(loader, zxid)
             report.snapshot, report.snapshot_zxid = str(path), zxid
             return seals
         if report.warnings:
             raise CorruptionError("no snapshot is whole: " + "; ".join(report.warnings))
-        logs = self._files.logs
-        if not logs:
+        if not self._files.logs:
             raise CorruptionError(f"{self._source} holds no snapshot.* and no log.* of ZooKeeper")
         if not self._trust_empty:
             raise CorruptionError(
                 f"{self._source} holds logs but no snapshot; if the log is complete from its first"
                 " txn on, say so with --trust-empty"
             )
-        self._generation.append(planted(Intake(), self._set_totals))
+        with closing(self._loader()) as loader:
+            loader.nodes(planted(loader.acl_id), CorruptionError)
+            self._store(loader, 0)
         return apache_snapshot.Seals(0, None, 0)
 
-    def _set_totals(self, totals: Totals) -> None:
-        self._totals = totals
+    def _loader(self) -> Loader:
+        return Loader(self._generation.directory, self._progress)
 
-    def _load(self, sorter: Sorter, zxid: int, path: Path) -> apache_snapshot.Seals:
-        """Read one snapshot, and once all of it is known to be whole, write it."""
-        intake = Intake()
-        self._unknown_acls = []
-        self._foreign_names = False
-        with apache_files.open_read(path) as read:
-            reader = apache_snapshot.Reader(read, str(path))
-            self._sort(reader, intake, sorter)
-            seals = reader.seals()
-        sorter.add(*intake.label(zxid))
-        self._totals = intake.totals
-        return seals
-
-    def _sort(self, reader: apache_snapshot.Reader, intake: Intake, sorter: Sorter) -> None:
-        """Everything that a snapshot holds, as records."""
-        add = sorter.add
-        reader.header()
-        for session_id, timeout_ms in reader.sessions():
-            add(*intake.session(session_id, timeout_ms))
-        known = {-1}
-        by_acl: dict[bytes, int] = {}
-        for acl_id, encoded in reader.acls():
-            known.add(acl_id)
-            if by_acl.setdefault(encoded, acl_id) == acl_id:
-                for item in intake.acl(acl_id, encoded):
-                    add(*item)
-            else:  # an equal one: it keeps its id, but is not given out again
-                intake.totals.next_acl_id = max(intake.totals.next_acl_id, acl_id + 1)
-                add(schema.acl_key(acl_id), encoded)
-        for count, (one, children) in enumerate(self._counted(reader, intake, by_acl, sorter)):
-            if one.acl_id not in known:
-                self._unknown_acls.append(one.path)
-                one = one._replace(acl_id=UNKNOWN_ACL)
-            for item in intake.node(one.path, one.data, one[2:], children):
-                add(*item)
-            if not one.path.isascii():
-                self._foreign_names = True
-            if count % _PROGRESS_NODES == 0:
-                self._progress("znodes read", count)
-
-    def _counted(
-        self,
-        reader: apache_snapshot.Reader,
-        intake: Intake,
-        by_acl: dict[bytes, int],
-        sorter: Sorter,
-    ) -> Iterator[tuple[apache_snapshot.Znode, int]]:
-        """Every node with the number of its children, parents behind them."""
-        stack: list[_Waiting] = []
-        has_config = False
-        for one in reader.nodes():
-            path = one.path
-            has_config = has_config or path == paths.CONFIG
-            parent, _, name = path.rpartition(b"/")
-            if path != paths.ROOT:
-                parent = parent or paths.ROOT
-                while stack and stack[-1].node.path != parent:
-                    yield self._popped(stack, intake, by_acl, sorter, has_config)
-                if not stack or not name or path[:1] != b"/":
-                    raise reader.damage("a node without its parent before it")
-                stack[-1].children += 1
-            elif stack:
-                raise reader.damage("a second root")
-            stack.append(_Waiting(one))
-        if not stack:
-            raise reader.damage("a snapshot without nodes")
-        while stack:
-            yield self._popped(stack, intake, by_acl, sorter, has_config)
-
-    def _popped(
-        self,
-        stack: list[_Waiting],
-        intake: Intake,
-        by_acl: dict[bytes, int],
-        sorter: Sorter,
-        has_config: bool,
-    ) -> tuple[apache_snapshot.Znode, int]:
-        waiting = stack.pop()
-        if waiting.node.path == paths.ZOOKEEPER and not has_config:
-            # Of a server before 3.5, which has no such node; a newer one makes it when it starts.
-            encoded = acls.encode(acls.READ_ALL)
-            acl_id = by_acl.get(encoded)
-            if acl_id is None:
-                acl_id = intake.totals.next_acl_id
-                for item in intake.acl(acl_id, encoded):
-                    sorter.add(*item)
-            fixed = (acl_id, 0, 0, 0, 0, 0, 0, -1, 0, 0)
-            for item in intake.node(paths.CONFIG, b"", fixed, 0):
-                sorter.add(*item)
-            waiting.children += 1
-        return waiting.node, waiting.children
+    def _store(self, loader: Loader, zxid: int) -> None:
+        loader.store(self._generation, zxid)
+        self._totals = loader.totals
+        self._foreign_names = loader.foreign_names
+        self._unknown_acls = loader.unknown_acls
 
     # ---- the log
 
@@ -406,7 +342,9 @@ class _Import:
                     )
             last = pending[-1].split.txn.zxid
             write_batch(write_txn, batch)
-            value = txnlog.encode(pending[0].split.txn.zxid, self._totals, self._log_bytes, entries)
+            value = txnlog.encode(
+                pending[0].split.txn.zxid, self._totals, self._log_bytes, entries, batch.last_uses
+            )
             write_txn.put(schema.log_key(last), value, append=True)
         self._log_bytes = txnlog.log_bytes_of(value)
         report.zxid = last
@@ -468,20 +406,3 @@ def add_lost_sessions(write_txn: lmdb.Transaction, warn: Callable[[str], None]) 
                 f"session {owner & _U64:#x} owns ephemerals but is not among the sessions; it is"
                 f" closed {LOST_SESSION_TIMEOUT_MS} ms after the server's start"
             )
-
-
-def planted(intake: Intake, tell: Callable[[Totals], None]) -> Iterator[tuple[bytes, bytes]]:
-    """The records of a tree that nothing has happened to yet, in the order of their keys."""
-    items = [*intake.acl(1, acls.encode(acls.READ_ALL))]
-    zero = (0,) * 9
-    for path, children, acl_id in (
-        (paths.ROOT, 1, -1), (paths.ZOOKEEPER, 2, -1), (paths.QUOTA, 0, -1), (paths.CONFIG, 0, 1),
-    ):  # fmt: skip
-        fixed = (acl_id, *zero)
-        if path == paths.CONFIG:
-            fixed = (acl_id, 0, 0, 0, 0, 0, 0, -1, 0, 0)
-        items += intake.node(path, b"", fixed, children)
-    items.append(intake.label(0))
-    tell(intake.totals)
-    yield from sorted(items)
-

@@ -227,6 +227,26 @@ def read_back(directory: Path, disk: Disk, position: JournalPosition) -> tuple[l
     return reading.payloads, reading.damage
 
 
+def whole_behind_damage(directory: Path, disk: Disk, position: JournalPosition) -> list[bytes]:
+    """The payloads of whole records behind the one that recovery ends at; none if that is the end.
+    """
+    reading = _read(directory, disk, position)
+    found: dict[int, bytes] = {}
+    if reading.damage and reading.secret:
+        for number in segment_numbers(directory, disk):
+            if number < reading.end.segment:
+                continue
+            content = _load(directory, disk, number)
+            image = _Image(number, content, _tag(reading.secret, number))
+            at = content.find(image.tag)
+            while at >= 0:
+                record = image.record_at(at)
+                if record is not None and record.sequence >= reading.end.sequence:
+                    found[record.sequence] = record.payload
+                at = content.find(image.tag, at + 1)
+    return [found[sequence] for sequence in sorted(found)]
+
+
 def _damage(
     directory: Path, disk: Disk, numbers: list[int], image: _Image, reading: _Reading
 ) -> str:

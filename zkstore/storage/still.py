@@ -67,13 +67,16 @@ def lock_shared(directory: Path) -> int:
 class Still:
     """An environment that stands still; close it."""
 
-    def __init__(self, directory: Path) -> None:
-        """Raises: FileNotFoundError if there is nothing, DirectoryInUse, FormatError,
-        CorruptionError."""
+    def __init__(self, directory: Path, *, locked: bool = False) -> None:
+        """`locked`: the caller has the directory's lock.
+
+        Raises: FileNotFoundError if there is nothing, DirectoryInUse, FormatError,
+                CorruptionError.
+        """
         disk = Disk()
         if not (directory / checkpoint.NAME).exists():
             raise FileNotFoundError(f"{directory} holds no data of zkstore")
-        self._lock = lock_shared(directory)
+        self._lock = -1 if locked else lock_shared(directory)
         try:
             check_format(directory, disk)
             found = checkpoint.read(directory, disk)
@@ -107,7 +110,9 @@ class Still:
                 readahead=False, map_size=0,
             )  # fmt: skip
             self._front = len(meta_pages)
-            self._address = _address_of(name)
+            found = _map_of(f"memfd:{name} ")
+            assert found is not None, name
+            self._address = found[0]
             self._lay_over(file)
         except lmdb.Error as e:
             raise storage_error(e, str(self.path)) from e
@@ -132,7 +137,7 @@ class Still:
     def drop_pages(self) -> None:
         """Give back the memory of what was read; it is read again when it is needed."""
         if self._length > 0:
-            _libc.madvise(self._address + self._front, self._length, _MADV_DONTNEED)
+            _drop(self._address + self._front, self._length)
 
     def close(self) -> None:
         self.env.close()
@@ -144,9 +149,21 @@ class Still:
             self._lock = -1
 
 
-def _address_of(name: str) -> int:
-    """Where the map of a file in memory begins."""
+def drop_pages_of(path: Path) -> None:
+    """Give back the memory of what was read of a data file that is open in this process."""
+    found = _map_of(f" {path.resolve()}")
+    if found is not None:
+        _drop(*found)
+
+
+def _drop(address: int, length: int) -> None:
+    _libc.madvise(address, length, _MADV_DONTNEED)
+
+
+def _map_of(name: str) -> tuple[int, int] | None:
+    """(address, length) of the map whose file is named so."""
     for line in Path("/proc/self/maps").read_text().splitlines():
-        if f"memfd:{name} " in line:
-            return int(line.partition("-")[0], 16)
-    raise AssertionError(f"{name} is not mapped")
+        if name in line:
+            start, _, end = line.partition(" ")[0].partition("-")
+            return int(start, 16), int(end, 16) - int(start, 16)
+    return None
