@@ -14,8 +14,10 @@ Design: all workers accept on the one socket that the supervisor bound. Counts i
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
+import logging
 import mmap
 import os
 import signal
@@ -31,12 +33,15 @@ from zkstore import lifeline
 from zkstore.frontend.worker import Worker
 from zkstore.messaging import StreamChannel
 from zkstore.observability import log
+from zkstore.observability.log import Limited
 from zkstore.settings import Settings
 from zkstore.storage.env import open_reader
 from zkstore.storage.view import Views
 from zkstore.tree.auth import Providers
 
 _COUNT: Final = struct.Struct("=I")
+_NO_ROOM: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_NO_ROOM_S: Final = 0.1  # before the next attempt
 _YIELD_S: Final = 0.002  # how long a fuller worker leaves an arriving client to an emptier one
 
 
@@ -61,6 +66,7 @@ class Acceptor:
         self._keep_alive = keep_alive
         self._aio = asyncio.get_running_loop()
         self._yielded = False
+        self._complain = Limited(logging.getLogger("zkstore.worker"), logging.ERROR)
         self._tasks: set[asyncio.Task[Any]] = set()
         listening.setblocking(False)
 
@@ -89,8 +95,13 @@ class Acceptor:
         self._yielded = False
         try:
             sock, _ = self._listening.accept()
-        except OSError:
-            return  # another worker was quicker, or the client is gone already
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                # The listening socket stays readable: look again in a while instead of at once.
+                self._complain("cannot accept clients: %s", error.strerror)
+                self.stop()
+                self._aio.call_later(_NO_ROOM_S, self.start)
+            return  # else another worker was quicker, or the client is gone already
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

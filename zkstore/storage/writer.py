@@ -23,9 +23,16 @@ from typing import Any, Final, NamedTuple
 import lmdb
 import msgpack
 
-from zkstore.constants import ACL_BYTES_REMEMBERED_MAX, ACL_IDS_MAX, LOG_TRIM_BATCHES_MAX
+from zkstore.constants import (
+    ACL_BYTES_REMEMBERED_MAX,
+    ACL_IDS_MAX,
+    DIGEST_INTERVAL,
+    DIGESTS_MAX,
+    LOG_TRIM_BATCHES_MAX,
+)
 from zkstore.errors import StorageFull
 from zkstore.observability.log import Limited
+from zkstore.observability.metrics import Summary
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
@@ -85,7 +92,14 @@ class _Source:
 class Writer:
     """Performs the core's Readies on one opened replica."""
 
-    def __init__(self, replica: Replica, *, retention_ms: int, retention_bytes: int) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        *,
+        retention_ms: int,
+        retention_bytes: int,
+        flush_warning_ms: int = 1000,
+    ) -> None:
         self._replica = replica
         self._env = replica.env
         self._journal = replica.journal
@@ -97,8 +111,14 @@ class Writer:
         self._unapplied: list[Proposal] = []  # committed, but LMDB refused them so far
         # (last zxid, record's start)
         self._unfinished: deque[tuple[int, JournalPosition]] = deque()
+        self._flush_warning_ms = flush_warning_ms
+        self.flush_ms = Summary()  # of the journal's records
+        self.batch_txns = Summary()
+        # (zxid, tree digest) at each DIGEST_INTERVAL-th zxid
+        self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_MAX)
         self.stalled = False  # committed txns wait for LMDB to have room
         self._complain = Limited(logging.getLogger("zkstore.storage"), logging.ERROR)
+        self._slow = Limited(logging.getLogger("zkstore.storage"), logging.WARNING)
         self.trimming = False  # the log is past its retention; see `review`
         self.changed_bytes = 0  # since the last checkpoint, roughly
         self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch)
@@ -176,12 +196,29 @@ class Writer:
         """
         if ready.must_sync:
             payload = msgpack.packb([[p.txn for p in ready.append], self.applied, ready.hard_state])
+            started = time.monotonic()
             position = self._journal.append(payload)
+            self._count_flush((time.monotonic() - started) * 1000, len(ready.append))
             self.hard_state = ready.hard_state or self.hard_state
             if ready.append:
                 self._unfinished.append((ready.append[-1].zxid, position))
         self._unapplied += ready.committed
         return self.retry()
+
+    def _count_flush(self, flush_ms: float, txns_flushed: int) -> None:
+        self.flush_ms.add(1, flush_ms)
+        self.batch_txns.add(1, txns_flushed)
+        if flush_ms > self._flush_warning_ms:
+            self._slow(
+                "flushing the journal took %d ms for %d txns: every write waits for it"
+                " (fsync.warningthresholdms=%d)",
+                flush_ms, txns_flushed, self._flush_warning_ms,
+            )  # fmt: skip
+
+    def reset(self) -> None:
+        """What `srst` resets."""
+        self.flush_ms = Summary()
+        self.batch_txns = Summary()
 
     def retry(self) -> list[Applied]:
         """Apply what is committed; all of it stays for the next try if LMDB has no room."""
@@ -205,6 +242,7 @@ class Writer:
         )  # fmt: skip
         applied: list[Applied] = []
         entries: list[bytes | Effects] = []
+        digests: list[tuple[int, int]] = []
         decoded = self._decoded
         try:
             with self._env.begin(write=True) as lmdb_txn:
@@ -216,6 +254,8 @@ class Writer:
                     applied.append(Applied(txn, result))
                     entries.append(encoded)
                     entries.append(effects)
+                    if not zxid % DIGEST_INTERVAL:
+                        digests.append((zxid, totals.digest))
                 _write(lmdb_txn, batch, source.keys)
                 last = proposals[-1].zxid
                 value = txnlog.encode(
@@ -229,6 +269,7 @@ class Writer:
         for zxid, _ in proposals:
             decoded.pop(zxid, None)
         self.totals = totals
+        self.digests += digests
         self.applied = last
         self._log_bytes = txnlog.log_bytes_of(value)
         if len(self._acl_ids) > ACL_IDS_MAX:
