@@ -1,0 +1,117 @@
+"""More connections than are allowed, and more than there are open files for."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.conformance import requests
+from tests.conformance.wire import ClosedError, Connection, DeadlineError, connect_request
+from tests.faults.bystander import Bystanders, ask, error_of
+from tests.invariants.replica import Replica, cpu_seconds, wait_for
+
+LIMIT = 20
+FLOOD = 150
+FILES_MAX = 64  # of each process; a worker needs some twenty for itself
+
+
+def greeted(connection: Connection, seconds: float = 5.0) -> bool:
+    """Whether the connection gets a session."""
+    try:
+        connection.send(connect_request(timeout_ms=60_000))
+        connection.recv(seconds)
+    except (ClosedError, OSError):
+        connection.close()
+        return False
+    return True
+
+
+def test_an_address_with_too_many_connections(tmp_path: Path) -> None:
+    """Those beyond the limit are closed; when others go, there is room again."""
+    with Replica(tmp_path, 2, {"maxClientCnxns": str(LIMIT)}) as replica:
+        with Bystanders(replica, 3):
+            flood = [Connection(replica.address) for _ in range(FLOOD)]
+            accepted = [one for one in flood if greeted(one)]
+            assert len(accepted) == LIMIT - 3
+        for one in accepted:
+            assert error_of(ask(one, requests.exists("/"))) == 0
+            one.close()
+        wait_for(replica.serves)
+        assert int(replica.mntr()["zk_connection_rejected"]) >= FLOOD - LIMIT
+        assert "too many connections from 127.0.0.1" in replica.output
+
+
+def test_a_server_with_too_many_connections(tmp_path: Path) -> None:
+    """The limit for all addresses together."""
+    with Replica(tmp_path, 2, {"maxCnxns": str(LIMIT)}) as replica, ExitStack() as stack:
+        flood = [Connection(replica.address) for _ in range(FLOOD)]
+        accepted = [one for one in flood if greeted(one)]
+        for one in accepted:
+            stack.callback(one.close)
+        assert len(accepted) == LIMIT
+        accepted.pop().close()
+        wait_for(replica.serves)
+
+
+def test_connections_that_come_and_go(tmp_path: Path) -> None:
+    """Each is counted off when it goes, however far it came."""
+    with Replica(tmp_path, 2, {"maxClientCnxns": str(LIMIT)}) as replica, Bystanders(replica, 3):
+        for number in range(300):
+            connection = Connection(replica.address)
+            if number % 3 == 1:
+                connection.send(connect_request(timeout_ms=500))
+            elif number % 3 == 2:
+                greeted(connection)
+            connection.close()
+        # Nothing of them is left: the full number is there again.
+        wait_for(lambda: int(replica.mntr()["zk_num_alive_connections"]) <= 4)
+        again = [Connection(replica.address) for _ in range(LIMIT - 3)]
+        assert all(map(greeted, again))
+        for one in again:
+            one.close()
+
+
+def test_no_more_open_files(tmp_path: Path) -> None:
+    """Who is in is served, nobody spins, and who waited gets in when others go."""
+
+    def few_files() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
+
+    with Replica(tmp_path, 2, before=few_files) as replica:
+        before = sorted(replica.pids())
+        with Bystanders(replica):
+            flood = [Connection(replica.address) for _ in range(FLOOD)]
+            waiting: list[Connection] = []
+            accepted: list[Connection] = []
+            for one in flood:
+                one.send(connect_request(timeout_ms=60_000))
+            for one in flood:
+                try:
+                    one.recv(0.5 if not waiting else 0.01)
+                    accepted.append(one)
+                except DeadlineError:
+                    waiting.append(one)
+            assert accepted and waiting
+            for one in accepted:
+                assert error_of(ask(one, requests.exists("/"))) == 0
+        used = {pid: cpu_seconds(pid) for pid in before}
+        assert stays_silent(waiting[-1], 1.0)
+        for pid, then in used.items():
+            assert cpu_seconds(pid) - then < 0.3, "it spins"
+        for one in accepted:
+            one.close()
+        for one in waiting:
+            one.recv()
+            assert error_of(ask(one, requests.exists("/"))) == 0
+            one.close()
+        assert sorted(replica.pids()) == before
+
+
+def stays_silent(connection: Connection, seconds: float) -> bool:
+    """Whether nothing comes for so long."""
+    try:
+        connection.recv(seconds)
+    except DeadlineError:
+        return True
+    return False
