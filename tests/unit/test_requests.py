@@ -14,7 +14,7 @@ from zkstore.proto import opcodes as op
 from zkstore.proto import requests
 from zkstore.proto.requests import Connect, Create, MultiOp
 
-OPEN = [(31, b"world", b"anyone")]
+OPEN: requests.RawAcl = [(31, b"world", b"anyone")]
 CONNECT = i32(0) + i64(7) + i32(30_000) + i64(0x100000000000001) + buffer(b"p" * 16)
 
 
