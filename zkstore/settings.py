@@ -62,6 +62,7 @@ class Settings:
     container_never_used_ms_max: int = 0  # znode.container.maxNeverUsedIntervalMs; 0: never
     close_session_txn_enabled: bool = True  # closeSessionTxn.enabled
 
+    auto_import: bool = False  # zkstore.autoImport: take Apache's data over where there is no other
     accept_damage: bool = False  # zkstore.acceptDamage: serve although data is known to be damaged
     force_sync: bool = True  # forceSync=no switches the journal's flush off
     fsync_warning_threshold_ms: int = 1000  # fsync.warningthresholdms

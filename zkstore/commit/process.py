@@ -16,6 +16,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -41,12 +42,14 @@ from zkstore.errors import (
 from zkstore.messaging import StreamChannel
 from zkstore.observability import log
 from zkstore.settings import Settings
+from zkstore.storage import checkpoint
 from zkstore.storage.disk import Disk
 from zkstore.storage.env import (
     SUSPECT_NAME,
     Replica,
     Reserve,
     open_replica,
+    storage_dir,
 )
 from zkstore.storage.scrub import scrub
 from zkstore.storage.writer import Writer
@@ -71,6 +74,7 @@ class Opened(NamedTuple):
 def open_writer(settings: Settings, disk: Disk) -> Opened:
     """Open and recover the data directory. Raises: what storage/env.py's open_replica raises."""
     started = time.monotonic()
+    _take_over(settings, disk)
     replica = open_replica(
         Path(settings.data_dir),
         Path(settings.data_log_dir or settings.data_dir),
@@ -94,6 +98,42 @@ def open_writer(settings: Settings, disk: Disk) -> Opened:
         replica.abandon()  # who starts an embedded server may try again
         raise
     return Opened(replica, writer, reserve, replayed, time.monotonic() - started)
+
+
+def _take_over(settings: Settings, disk: Disk) -> None:
+    """Where only Apache's data is, import it, or say how that is done.
+
+    Raises: ConfigError; CorruptionError if Apache's data is damaged.
+    """
+    data_dir = Path(settings.data_dir)
+    log_dir = Path(settings.data_log_dir or settings.data_dir)
+    if (storage_dir(data_dir) / checkpoint.NAME).exists():
+        return
+    # Not at the top: every start would pay for what only the first one may need.
+    from zkstore.storage import apache_files
+    from zkstore.storage.intake import import_apache
+
+    if not apache_files.holds_data(data_dir, log_dir):
+        return
+    if not settings.auto_import:
+        raise ConfigError(
+            f"{data_dir} holds data of Apache ZooKeeper, and none of zkstore. Stop Apache's server,"
+            f" and run: {_import_command(data_dir, log_dir)}; or start with zkstore.autoImport=true"
+        )
+    report = import_apache(data_dir, data_dir, source_log=log_dir, log_dir=log_dir, disk=disk)
+    for warning in report.warnings:
+        _log.warning("%s", warning)
+    _log.info(
+        "imported Apache's data: %d znodes, %d sessions, at zxid %#x",
+        report.nodes, report.sessions, report.zxid,
+    )  # fmt: skip
+
+
+def _import_command(data_dir: Path, log_dir: Path) -> str:
+    words = ["zkstore", "import", str(data_dir), "--data-dir", str(data_dir)]
+    if log_dir != data_dir:
+        words += ["--source-log-dir", str(log_dir), "--data-log-dir", str(log_dir)]
+    return shlex.join(words)
 
 
 _ADVICE = "Restore a backup, or start with zkstore.acceptDamage=true to serve what is left"

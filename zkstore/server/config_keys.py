@@ -65,6 +65,7 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "zkstore.embedded": Understood("embedded", boolean),
     "zkstore.logRetentionMs": Understood("log_retention_ms", integer(0, INT64_MAX)),
     "zkstore.logRetentionBytes": Understood("log_retention_bytes", integer(0, INT64_MAX)),
+    "zkstore.autoImport": Understood("auto_import", boolean),
     "zkstore.acceptDamage": Understood("accept_damage", boolean),
     "zkstore.mapSizeBytes": Understood("map_size_bytes", integer(1 << 20, 1 << 46)),
     "zkstore.diskReserveBytes": Understood("disk_reserve_bytes", integer(0, 1 << 46)),
