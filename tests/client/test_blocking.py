@@ -121,6 +121,22 @@ def test_nothing_waits_for_a_closed_client(embedded: str) -> None:
     assert client.state is State.CLOSED
 
 
+def test_a_client_that_is_not_connected_says_so(embedded: str) -> None:
+    client = SyncClient(embedded)
+    with pytest.raises(ClientClosed):
+        client.get("/")
+    client.close()
+
+
+def test_states_end(embedded: str) -> None:
+    with SyncClient(embedded) as client:
+        states = client.states()
+        assert next(states) is State.CONNECTED
+        with pytest.raises(AuthFailed):
+            client.add_auth("no such scheme", b"")
+        assert list(states)[-1] is State.AUTH_FAILED
+
+
 def test_a_failed_connect_leaves_no_thread(shared_server: Running) -> None:
     before = threading.active_count()
     client = SyncClient("127.0.0.1:1", operation_timeout_s=0.2)

@@ -11,7 +11,7 @@ from tests.client.loop import on_loop
 from tests.client.proxy import Proxy
 from tests.client.servers import Running
 from tests.client.test_sessions import until
-from zkstore.client import Client, EventType, NoAuth, Node, State, Watch
+from zkstore.client import JSON, Client, EventType, NoAuth, Node, State, Watch
 from zkstore.client.model import Acl, Perms
 
 
@@ -98,6 +98,21 @@ async def test_an_observation_goes_on_after_an_error(address: str) -> None:
             await anext(node)
         await client.set_acl("/a", [reader])
         assert value(await anext(node)) == b"1"
+
+
+@on_loop
+async def test_an_observation_goes_on_after_a_value_that_is_none(embedded: str) -> None:
+    async with Client(embedded) as client:
+        await client.create("/a", b"{")
+        node = client.typed(JSON).observe("/a")
+        with pytest.raises(ValueError):
+            await anext(node)
+        with pytest.raises(TimeoutError):  # it is told once
+            async with asyncio.timeout(0.02):
+                await anext(node)
+        await client.set("/a", b"{}")
+        seen = await anext(node)
+        assert seen is not None and seen.value == {}
 
 
 @on_loop

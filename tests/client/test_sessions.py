@@ -207,6 +207,14 @@ async def test_a_session_survives_its_server(kind: str) -> None:
 
 
 @on_loop
+async def test_a_client_that_is_not_connected_says_so(embedded: str) -> None:
+    client = Client(embedded)
+    with pytest.raises(ClientClosed):
+        await client.get("/")
+    await client.close()
+
+
+@on_loop
 async def test_connecting_can_be_given_up(embedded: str) -> None:
     for hosts in (NOBODY, f"{NOBODY},{NOBODY}"):
         with pytest.raises(TimeoutError):

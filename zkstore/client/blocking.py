@@ -42,6 +42,10 @@ class _LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._lock = threading.Lock()  # nothing is handed to a loop that ends
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        assert self._thread is None, "already started"
         started = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._main(started)), name="zkstore-client", daemon=True
@@ -61,7 +65,7 @@ class _LoopThread:
         with self._lock:
             if self._loop is None:
                 coroutine.close()
-                raise ClientClosed("the client is closed")
+                raise ClientClosed("the client is not connected")
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout_s)
@@ -81,11 +85,12 @@ class _LoopThread:
                 assert self._stop is not None
                 self._loop.call_soon_threadsafe(self._stop.set)
                 self._loop = None
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
 
 class SyncIterator(Generic[R]):
-    """An endless iterator over what comes: each step waits, without a time limit, for the next."""
+    """An iterator over what comes: each step waits, without a time limit, for the next."""
 
     def __init__(self, loop: _LoopThread, steps: AsyncIterator[R]) -> None:
         self._loop = loop
@@ -98,8 +103,11 @@ class SyncIterator(Generic[R]):
         return self.next(None)
 
     def next(self, timeout_s: float | None) -> R:
-        """The next one. Raises: OperationTimeout; the one after it is then still to come."""
-        return self._loop.run(_step(self._steps), timeout_s)
+        """The next one. Raises: OperationTimeout; it is then still to come."""
+        try:
+            return self._loop.run(_step(self._steps), timeout_s)
+        except StopAsyncIteration:
+            raise StopIteration from None
 
 
 async def _step(steps: AsyncIterator[R]) -> R:
@@ -245,6 +253,7 @@ class SyncClient(SyncTree[bytes]):
 
     def connect(self) -> None:
         """Open the session. Raises: OperationTimeout if no server answers; AuthFailed."""
+        self._loop.start()
         try:
             self._wait(self._client.connect())
         except BaseException:
@@ -277,7 +286,8 @@ class SyncClient(SyncTree[bytes]):
         return self._client.state
 
     def states(self) -> SyncIterator[State]:
-        """The present state, then each change; ends with ClientClosed or behind a final state."""
+        """The present state, then each change; ends behind a final state, with ClientClosed when
+        the client is closed."""
         return SyncIterator(self._loop, self._client.states())
 
     @property

@@ -200,8 +200,10 @@ class Session:
         """Send a request; returns the frame of its reply.
 
         Raises: what error_of makes of the reply's code; ConnectionLoss for a request that is not
-                repeatable; the final state's error.
+                repeatable; the final state's error; ClientClosed before `start`.
         """
+        if self._runner is None:
+            raise ClientClosed("not connected: use the client in a with block, or call connect")
         cuts = self._cuts
         await self._slots.acquire()
         request = Request(

@@ -174,8 +174,11 @@ class Tree(Generic[T]):
         """Raises: NoNode, NoAuth."""
         frame = await self._read(op.GET_ACL, buffer(self._paths.wire(path)), f"ACL of {path}")
         entries, stat = replies.read_acl(frame)
-        acl = [Acl(Perms(p), scheme.decode(), ident.decode()) for p, scheme, ident in entries]
-        return acl, stat
+        shown = [
+            Acl(Perms(perms), scheme.decode(errors="replace"), ident.decode(errors="replace"))
+            for perms, scheme, ident in entries
+        ]
+        return shown, stat
 
     async def sync(self, path: str = "/") -> None:
         """Let this client's server catch up: reads after it see all writes made before it."""
@@ -190,29 +193,22 @@ class Tree(Generic[T]):
         """
         return Watch(self._session, self._paths, path, recursive)
 
-    def observe(self, path: str) -> Observation[Node[T] | None]:
+    def observe(self, path: str) -> Observation[Node[T]]:
         """The node as it is now and after each change of its value; None while there is none."""
+        return Observation(
+            lambda waiter: self._read_watching(DATA, path, waiter),
+            lambda reply: replies.read_data(reply)[1].mzxid,
+            lambda reply: self._node(path, reply),
+        )
 
-        async def read(waiter: asyncio.Event) -> tuple[int | None, Node[T] | None]:
-            frame = await self._read_watching(DATA, path, waiter)
-            if frame is None:
-                return None, None
-            node = self._node(path, frame)
-            return node.stat.mzxid, node
-
-        return Observation(read)
-
-    def observe_children(self, path: str) -> Observation[list[str] | None]:
+    def observe_children(self, path: str) -> Observation[list[str]]:
         """The sorted names of the children, now and after each change; None while the node is
         not there."""
-
-        async def read(waiter: asyncio.Event) -> tuple[int | None, list[str] | None]:
-            frame = await self._read_watching(CHILD, path, waiter)
-            if frame is None:
-                return None, None
-            return replies.read_children(frame)[1].pzxid, _names(frame)
-
-        return Observation(read)
+        return Observation(
+            lambda waiter: self._read_watching(CHILD, path, waiter),
+            lambda reply: replies.read_children(reply)[1].pzxid,
+            _names,
+        )
 
     async def _read_watching(self, kind: int, path: str, waiter: asyncio.Event) -> bytes | None:
         """The reply of a read that leaves a watch; None if the node is missing: then a watch for

@@ -35,31 +35,41 @@ _MODES: Final = {PERSISTENT: (0, 4), RECURSIVE: (1, 5)}
 class Observation(Generic[S]):
     """An async iterator: the state as it is, then as it is after each change.
 
-    Several changes in quick succession may show as one. It needs no closing.
+    Gives None while there is no node. Several changes in quick succession may show as one. It needs
+    no closing.
     """
 
-    def __init__(self, read: Callable[[asyncio.Event], Awaitable[tuple[int | None, S]]]) -> None:
-        """`read(waiter)` gives (a mark that differs between any two states, the state) and leaves a
-        watch that sets the waiter."""
+    def __init__(
+        self,
+        read: Callable[[asyncio.Event], Awaitable[bytes | None]],
+        mark: Callable[[bytes], int],
+        show: Callable[[bytes], S],
+    ) -> None:
+        """`read(waiter)` gives the reply, None if there is no node, and leaves a watch that sets
+        the waiter; `mark(reply)` differs between any two states; `show(reply)` is the state."""
         self._read = read
+        self._mark = mark
+        self._show = show
         self._waiter: asyncio.Event | None = None
         self._given: tuple[int | None] | None = None
 
     def __aiter__(self) -> Observation[S]:
         return self
 
-    async def __anext__(self) -> S:
-        """Raises: what a read raises; the observation can go on after it."""
+    async def __anext__(self) -> S | None:
+        """Raises: what a read raises, and what the codec makes of a value that it does not
+        understand; the observation can go on after it."""
         while True:
             if self._waiter is not None:
                 await self._waiter.wait()
                 self._waiter = None
             waiter = asyncio.Event()
-            mark, state = await self._read(waiter)
+            reply = await self._read(waiter)
             self._waiter = waiter
+            mark = None if reply is None else self._mark(reply)
             if self._given != (mark,):
                 self._given = (mark,)
-                return state
+                return None if reply is None else self._show(reply)
 
 
 class Watch:
