@@ -46,6 +46,7 @@ DIFFERENCES: Final = {
         "whole request"
     ),
     "j_auth.ipv6_address_in_an_acl": "as Apache since 3.9.4",
+    "n_statistics.environment": "there is no Java virtual machine: Python's keys instead of its",
     "n_words.conf": "the data lies in dataDir/zkstore, not in dataDir/version-2",
 }
 """Where zkstore means to differ from Apache ZooKeeper 3.9, and why."""

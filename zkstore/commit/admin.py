@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import pwd
 import resource
+import socket
+import sys
 import time
 from collections import Counter
 from typing import Any
@@ -19,6 +23,7 @@ from zkstore.commit.loop import Loop
 from zkstore.commit.ports import Connection, Port
 from zkstore.commit.sessions import monotonic_ms
 from zkstore.constants import GATHER_TIMEOUT_MS
+from zkstore.observability.metrics import TOLD_NAMES, Summary, decimal, metrics, summed
 from zkstore.proto import fourletter
 from zkstore.records import ipc
 from zkstore.version import VERSION
@@ -37,17 +42,28 @@ class _Question:
 class Admin:
     """Answers four-letter words for the replica."""
 
-    def __init__(self, loop: Loop, aio: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: Loop, aio: asyncio.AbstractEventLoop, *, replayed: int, start_ms: float
+    ) -> None:
         self._loop = loop
         self._aio = aio
         self._tickets = 0
         self._questions: dict[int, _Question] = {}
         self._started = time.monotonic()
+        self._trace_mask = fourletter.TRACE_MASK_DEFAULT  # kept for who asks; nothing is traced
+        self._replayed = _of_one(replayed)
+        self._start_ms = _of_one(start_ms)
         loop.on_admin = self.ask
         loop.on_gathered = self._gathered
 
-    def ask(self, connection: Connection, word: str) -> None:
+    def ask(self, connection: Connection, word: str, argument: int) -> None:
         """Start to answer a word."""
+        if word == "stmk":
+            self._trace_mask = argument
+        elif word == "srst":
+            self._loop.writer.reset()
+            self._loop.counters.clear()
+            self._loop.ports.rejected = 0
         self._tickets += 1
         ticket = self._tickets
         self._questions[ticket] = _Question(connection, word, self._loop.ports.ports)
@@ -79,56 +95,103 @@ class Admin:
         loop = self._loop
         totals = loop.writer.totals
         parts = question.parts
-        latencies = [part["latency"] for part in parts]
-        served = sum(one[0] for one in latencies)
-        counters: Counter[str] = Counter()
-        for part in parts:
-            counters.update(part["counters"])
-        counters["connection_rejected"] += loop.ports.rejected
-        return {
+        reads = summed(part["read_latency"] for part in parts)
+        updates = summed(part["update_latency"] for part in parts)
+        latency = summed([reads.part(), updates.part()])
+        snapshot = {
             "version": fourletter.version_text(VERSION),
             "mode": "standalone",
             "zxid": loop.writer.applied,
             "nodes": totals.nodes + 1,  # Apache counts the root under both of its names (W15)
-            "ephemerals_count": totals.ephemerals,
-            "data_bytes": totals.bytes,
             "connections": [one for part in parts for one in part["connections"]],
             "outstanding": sum(part["outstanding"] for part in parts),
-            "received": counters.pop("packets_received", 0),
-            "sent": counters.pop("packets_sent", 0),
+            "received": sum(part["received"] for part in parts),
+            "sent": sum(part["sent"] for part in parts),
+            "latency": latency,
+            "average_latency": decimal(latency.average),
+            **self._details(question.word, parts),
+        }
+        if question.word == "mntr":
+            summaries = {"readlatency": reads, "updatelatency": updates}
+            snapshot["metrics"] = metrics(snapshot | self._measured(parts, summaries))
+        return snapshot
+
+    def _measured(
+        self, parts: list[dict[str, Any]], summaries: dict[str, Summary]
+    ) -> dict[str, Any]:
+        """What only `mntr` tells."""
+        loop = self._loop
+        totals = loop.writer.totals
+        counters = loop.counters + Counter(connection_rejected=loop.ports.rejected)
+        for part in parts:
+            counters.update(part["counters"])
+        for index, name in enumerate(TOLD_NAMES):
+            summaries[name] = summed(part["told"][index] for part in parts)
+        return {
+            "ephemerals_count": totals.ephemerals,
+            "data_bytes": totals.bytes,
             "watches": sum(part["watches"] for part in parts),
-            "min_latency": min((one[2] for one in latencies if one[0]), default=0),
-            "avg_latency": sum(one[1] for one in latencies) / served if served else 0.0,
-            "max_latency": max((one[3] for one in latencies), default=0),
             "response_sizes": _sizes([part["response_sizes"] for part in parts]),
             "sessions": len(loop.sessions.tracker.sessions),
             "uptime_ms": int((time.monotonic() - self._started) * 1000),
             "open_files": len(os.listdir("/dev/fd")),
             "max_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-            "counters": dict(counters),
-            **self._details(question.word),
+            "auth_failed": sum(part["auth_failed"] for part in parts),
+            "drop_probability": 0.0,
+            "counters": counters,
+            "summaries": summaries
+            | {
+                "fsynctime": loop.writer.flush_ms,
+                "sync_processor_batch_size": loop.writer.batch_txns,
+                "dbinittime": self._start_ms,
+                "startup_txns_loaded": self._replayed,
+            },
         }
 
-    def _details(self, word: str) -> dict[str, Any]:
+    def _details(self, word: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
         """What only one word asks for, as it may be long."""
         if word == "dump":
-            offset_ms = time.time_ns() // 1_000_000 - monotonic_ms()
-            with self._loop.writer.views.open() as view:
-                ephemerals = view.ephemerals_by_session()
-            return {
-                "now_ms": offset_ms + monotonic_ms(),
-                "ephemerals": ephemerals,
-                "expiry": {
-                    due + offset_ms: ids
-                    for due, ids in self._loop.sessions.tracker.buckets().items()
-                },
-            }
-        return {"conf": self._conf()} if word == "conf" else {}
+            return self._sessions()
+        if word == "conf":
+            return {"conf": self._conf()}
+        if word == "dirs":
+            data, log = self._folders()
+            return {"data_dir_size": _size(data, "data."), "log_dir_size": _size(log, "journal.")}
+        if word == "envi":
+            return {"environment": _environment()}
+        if word == "hash":
+            return {"digests": list(self._loop.writer.digests)}
+        if word in ("gtmk", "stmk"):
+            return {"trace_mask": self._trace_mask}
+        if word in ("wchs", "wchc", "wchp"):
+            flat = [one for part in parts for one in part["watches_by_session"]]
+            return {"watches_by_session": dict(zip(flat[::2], flat[1::2], strict=True))}
+        return {}
+
+    def _sessions(self) -> dict[str, Any]:
+        offset_ms = time.time_ns() // 1_000_000 - monotonic_ms()
+        with self._loop.writer.views.open() as view:
+            ephemerals = view.ephemerals_by_session()
+        return {
+            "now_ms": offset_ms + monotonic_ms(),
+            "ephemerals": ephemerals,
+            "expiry": {
+                due + offset_ms: ids for due, ids in self._loop.sessions.tracker.buckets().items()
+            },
+        }
+
+    def _folders(self) -> tuple[str, str]:
+        """Where the data is, and where the journal."""
+        settings = self._loop.settings
+        log_dir = settings.data_log_dir or settings.data_dir
+        return (
+            os.path.join(os.path.abspath(settings.data_dir), "zkstore"),
+            os.path.join(os.path.abspath(log_dir), "zkstore"),
+        )
 
     def _conf(self) -> dict[str, object]:
         settings = self._loop.settings
-        data = os.path.join(os.path.abspath(settings.data_dir), "zkstore")
-        log = os.path.join(os.path.abspath(settings.data_log_dir or settings.data_dir), "zkstore")
+        data, log = self._folders()
         least, greatest = settings.session_timeout_ms_bounds
         return {
             "clientPort": settings.client_port,
@@ -144,6 +207,38 @@ class Admin:
             "clientPortListenBacklog": settings.client_port_listen_backlog,
             "serverId": settings.server_id,
         }
+
+
+def _of_one(value: float) -> Summary:
+    """What was measured once, at the start."""
+    summary = Summary()
+    summary.add(1, value)
+    return summary
+
+
+def _environment() -> dict[str, object]:
+    """What `envi` tells: the keys that exist without a Java virtual machine, and Python's."""
+    return {
+        "zookeeper.version": fourletter.version_text(VERSION),
+        "host.name": socket.getfqdn(),
+        "python.version": platform.python_version(),
+        "python.implementation": platform.python_implementation(),
+        "python.home": sys.prefix,
+        "python.path": os.pathsep.join(sys.path),
+        "os.name": platform.system(),
+        "os.arch": platform.machine(),
+        "os.version": platform.release(),
+        "user.name": _user_name(),
+        "user.home": os.path.expanduser("~"),
+        "user.dir": os.getcwd(),
+    }
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())  # a container may run as a user that it does not name
 
 
 def _sizes(parts: list[list[int]]) -> tuple[int, int, int]:

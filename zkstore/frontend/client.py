@@ -35,6 +35,7 @@ from zkstore.constants import (
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.frontend import reads
 from zkstore.jute.codec import INT_INT, NULL, unpack_int
+from zkstore.observability.metrics import Summary
 from zkstore.proto import fourletter, replies, requests
 from zkstore.proto import opcodes as op
 from zkstore.records import ipc
@@ -179,6 +180,8 @@ class Client(asyncio.Protocol):
     def _crowded(self) -> bool:
         """Reference R1: over the limit, a connection that has requests outstanding is not read."""
         worker = self.worker
+        if worker.outstanding == 0:
+            return False
         return self.outstanding > 0 and (
             worker.outstanding >= worker.settings.global_outstanding_limit
             or worker.outstanding_bytes >= REQUEST_BYTES_OUTSTANDING_MAX
@@ -190,10 +193,13 @@ class Client(asyncio.Protocol):
             return 0
         word = fourletter.WORDS.get(data[:4])
         if word is not None:
+            end = 4 + fourletter.ARGUMENT_BYTES.get(word, 0)
+            if len(data) < end:
+                return 0
             self.state = CLOSED
             self.stats.received += 1
             self.worker.received += 1
-            self.worker.four_letter(self, word)
+            self.worker.four_letter(self, word, data[4:end])
             return len(data)
         size: int = unpack_int(data)[0]
         if not 0 <= size <= CONNECT_FRAME_BYTES_MAX:
@@ -241,9 +247,10 @@ class Client(asyncio.Protocol):
         finally:
             self.stats.received += served
             worker.received += served
+            worker.bytes_received += offset
             if view is not None:
                 view.close()
-                self._count(read, now)
+                self._count(read, now, worker.read_latency)
         return self._refuse_frame(data, offset) if end - offset >= 4 else offset
 
     def _refuse_frame(self, data: bytes, offset: int) -> int:
@@ -299,7 +306,7 @@ class Client(asyncio.Protocol):
             if self.worker.commit_process_is_alive(self.timeout_ms):
                 self.send(replies.reply(op.XID_PING, self.worker.applied, b""))
                 self.stats.last(kind, -1, self.worker.applied)
-                self._count(1, time.monotonic())
+                self._count(1, time.monotonic(), self.worker.read_latency)
         elif kind == op.SASL:
             self.send(replies.reply(xid, 0, NULL))  # no SASL here: a null token, as Apache answers
         else:
@@ -321,6 +328,7 @@ class Client(asyncio.Protocol):
             if len(identities) > IDENTITIES_MAX:
                 raise AuthFailed(f"more than {IDENTITIES_MAX} identities")
         except AuthFailed as e:
+            self.worker.auth_failed += 1
             self.send(replies.error(xid, 0, Code.AUTH_FAILED))
             self.fail(f"authentication failed: {e}")
             return
@@ -349,7 +357,7 @@ class Client(asyncio.Protocol):
         """The session is there."""
         now = time.monotonic()
         self.stats.last(op.CREATE_SESSION, 0, zxid)
-        self._count(1, now)
+        self._count(1, now, self.worker.update_latency)
         self.session_id = session_id
         self.timeout_ms = timeout_ms
         self.state = UP
@@ -367,7 +375,8 @@ class Client(asyncio.Protocol):
         if self._held and not self._in_flight:
             self.release(self._held[-1][0])
         self.stats.last(kind, unpack_int(frame, 4)[0], zxid)
-        self._count(1, since)
+        worker = self.worker
+        self._count(1, since, worker.read_latency if kind == op.SYNC else worker.update_latency)
 
     def go_on(self, view: View | None) -> View | None:
         """Serve what waited for the writes that are answered now; opens a view if it needs one."""
@@ -395,7 +404,7 @@ class Client(asyncio.Protocol):
                 produced += len(reply)
                 self.send(reply)
                 self.stats.last(kind, xid, view.applied)
-                self._count(1, since)
+                self._count(1, since, self.worker.read_latency)
         if not self._in_flight and not queue and (self._chunks or self._paused):
             self._advance(b"", time.monotonic())
         return view
@@ -432,13 +441,16 @@ class Client(asyncio.Protocol):
         out, self._out = self._out, []
         if self._transport is None or not out:
             return
-        if self._transport.get_write_buffer_size() > CLIENT_WRITE_BUFFER_BYTES_MAX:
+        if self._stalled and (
+            self._transport.get_write_buffer_size() > CLIENT_WRITE_BUFFER_BYTES_MAX
+        ):
             self.fail(f"more than {CLIENT_WRITE_BUFFER_BYTES_MAX} bytes unread by the client")
             self._transport.abort()
             return
+        joined = out[0] if len(out) == 1 else b"".join(out)
         self.stats.sent += len(out)
-        self.worker.count_sent(out)
-        self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        self.worker.count_sent(out, len(joined))
+        self._transport.write(joined)
         if self.state == CLOSED:
             self._end(CLOSE_LINGER_MS)
         elif (self._chunks or self._queue) and not self._stalled:
@@ -485,12 +497,12 @@ class Client(asyncio.Protocol):
                 self._lingering.cancel()
             self._lingering = self.worker.after(linger_ms, transport.abort)
 
-    def _count(self, requests_served: int, since: float) -> None:
+    def _count(self, requests_served: int, since: float, summary: Summary) -> None:
         """Count requests that were served together, and how long that took."""
         now = time.monotonic()
         latency_ms = (now - since) * 1000
         self.stats.served(requests_served, now, latency_ms)
-        self.worker.latency.add(requests_served, latency_ms)
+        summary.add(requests_served, latency_ms)
 
     @property
     def outstanding(self) -> int:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from zkstore.constants import TOUCH_INTERVAL_MS
 from zkstore.frontend.client import CLOSED, NEW, Client
 from zkstore.messaging import Channel
 from zkstore.observability.log import Limited
+from zkstore.observability.metrics import TOLD_NAMES, Summary
 from zkstore.proto import fourletter, replies
 from zkstore.proto import opcodes as op
 from zkstore.records import ipc
@@ -35,6 +37,14 @@ from zkstore.tree.auth import Providers
 from zkstore.tree.watches import Watches
 
 _SESSIONLESS_CHECK_S: Final = 1.0
+_TOLD: Final = dict(
+    zip(
+        (op.NODE_CREATED, op.NODE_DELETED, op.NODE_DATA_CHANGED, op.NODE_CHILDREN_CHANGED),
+        TOLD_NAMES,
+        strict=True,
+    )
+)
+_WATCH_WORDS: Final = frozenset(("wchs", "wchc", "wchp"))
 
 
 class Worker:
@@ -56,13 +66,11 @@ class Worker:
         self.outstanding_bytes = 0
         self.dirty: list[Client] = []  # clients with something to send this turn
         self.holding: dict[Client, None] = {}  # clients whose events wait for their replies
-        self.latency = Latency()
         self._views = views
         self._loop = loop
         self.on_count: Callable[[int], None] = lambda _: None  # of how many clients there are
-        self.received = 0
-        self.sent = 0
-        self.response_sizes = [-1, -1, -1]  # last, least, greatest, in bytes
+        self.auth_failed = 0
+        self.reset()
         self._channel: Channel | None = None
         self._clients: dict[int, Client] = {}
         self._numbers = 0
@@ -147,6 +155,7 @@ class Worker:
         oldest_ms = time.time_ns() // 1_000_000 - self.settings.sessionless_timeout_ms
         for client in list(self._clients.values()):
             if client.state == NEW and client.stats.established_ms < oldest_ms:
+                self.counters["sessionless_connections_expired"] += 1
                 client.fail("no connect request in time")
         self.flush()
         self._loop.call_later(_SESSIONLESS_CHECK_S, self._check_sessionless)
@@ -194,6 +203,8 @@ class Worker:
     ) -> None:
         """Queue one event to each watcher that may read the node (reference D13)."""
         frame = replies.event(zxid, kind, path)
+        self.counters["watch_bytes"] += len(frame) * len(watchers)
+        self.told[_TOLD[kind]].add(1, len(watchers))
         acl = None if acl_id == -1 else view.acl(acl_id)
         for client in watchers:
             if acl is None or client.allowed(acl, op.READ):
@@ -288,21 +299,26 @@ class Worker:
 
     # ---- counting and talking
 
-    def count_sent(self, frames: list[bytes]) -> None:
-        """Count what one client gets in a turn."""
+    def count_sent(self, frames: list[bytes], size: int) -> None:
+        """Count what one client gets in a turn: the frames and their bytes in all."""
         self.sent += len(frames)
-        sizes = list(map(len, frames))
-        self.response_sizes[0] = sizes[-1]
-        if self.response_sizes[1] < 0 or min(sizes) < self.response_sizes[1]:
-            self.response_sizes[1] = min(sizes)
-        if max(sizes) > self.response_sizes[2]:
-            self.response_sizes[2] = max(sizes)
+        self.response_bytes += size
+        shortest = longest = last = size
+        if len(frames) > 1:
+            shortest, longest = len(min(frames, key=len)), len(max(frames, key=len))
+            last = len(frames[-1])
+        sizes = self.response_sizes
+        sizes[0] = last
+        if shortest < sizes[1] or sizes[1] < 0:
+            sizes[1] = shortest
+        if longest > sizes[2]:
+            sizes[2] = longest
 
     def complain(self, client: Client, why: str) -> None:
         """Log what a client did, a few times a minute at most."""
         self._log("%s:%s session %#x: %s", client.address, client.port, client.session_id, why)
 
-    def four_letter(self, client: Client, word: str) -> None:
+    def four_letter(self, client: Client, word: str, argument: bytes) -> None:
         """Answer a four-letter word; what concerns the whole replica goes through the commit
         process."""
         allowed = self.settings.fourletter_whitelist
@@ -313,48 +329,54 @@ class Worker:
         elif word == "isro":
             client.send(b"rw")
         else:
-            self.submit(ipc.ADMIN, client, word)
+            self.submit(ipc.ADMIN, client, [word, int.from_bytes(argument, "big", signed=True)])
             return
         client.close()
 
     def report(self, what: str) -> dict[str, Any]:
         """This worker's part of `stat`, `cons`, `mntr` and their kin."""
         clients = [c for c in self._clients.values() if c.state != CLOSED or c.outstanding == 0]
-        if what == "reset":
-            self.latency = Latency()
-            self.received = self.sent = 0
+        if what == "srst":
+            self.reset()
+        elif what == "crst":
             for client in clients:
                 client.stats.reset()
-        watches, paths = self.watches.counts()
+        watches, _ = self.watches.counts()
         return {
             "connections": [fourletter.connection(c) for c in clients],
-            "latency": self.latency.part(),
+            "read_latency": self.read_latency.part(),
+            "update_latency": self.update_latency.part(),
+            "told": [one.part() for one in self.told.values()],
             "outstanding": self.outstanding,
             "watches": watches,
-            "watched_paths": paths,
+            "watches_by_session": self._watches_by_session() if what in _WATCH_WORDS else [],
             "response_sizes": self.response_sizes,
-            "counters": {"packets_received": self.received, "packets_sent": self.sent},
+            "auth_failed": self.auth_failed,
+            "received": self.received,
+            "sent": self.sent,
+            "counters": {
+                "bytes_received_count": self.bytes_received,
+                "response_bytes": self.response_bytes,
+                **self.counters,
+            },
         }
 
+    def _watches_by_session(self) -> list[int | list[bytes]]:
+        """session, its paths, session, its paths, …: of the data watches only."""
+        found: dict[int, list[bytes]] = {}
+        for path, client in self.watches.data_watches():
+            assert isinstance(client, Client)
+            found.setdefault(client.session_id, []).append(path)
+        return [one for pair in found.items() for one in pair]
 
-class Latency:
-    """How long requests took, in ms; and how many packets that were."""
-
-    __slots__ = ("count", "greatest", "least", "total")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total = 0.0
-        self.least = 0.0
-        self.greatest = 0.0
-
-    def add(self, count: int, latency_ms: float) -> None:
-        if self.count == 0 or latency_ms < self.least:
-            self.least = latency_ms
-        if latency_ms > self.greatest:
-            self.greatest = latency_ms
-        self.count += count
-        self.total += latency_ms * count
-
-    def part(self) -> list[float]:
-        return [self.count, self.total, self.least, self.greatest]
+    def reset(self) -> None:
+        """What `srst` resets."""
+        self.read_latency = Summary()  # ms
+        self.update_latency = Summary()
+        self.told = {name: Summary() for name in TOLD_NAMES}  # watchers that one change told
+        self.received = 0
+        self.sent = 0
+        self.bytes_received = 0
+        self.response_bytes = 0
+        self.response_sizes = [-1, -1, -1]  # last, least, greatest, in bytes
+        self.counters: Counter[str] = Counter()

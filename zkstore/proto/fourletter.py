@@ -15,8 +15,14 @@ from zkstore.proto.opcodes import SHORT_NAMES
 # What tools take for the ZooKeeper version: the protocol and behaviour that this server has.
 ZOOKEEPER_VERSION: Final = "3.9.3"
 
-NAMES: Final = ("ruok", "srvr", "stat", "mntr", "conf", "isro", "dump", "cons")
+NAMES: Final = (
+    "ruok", "srvr", "stat", "mntr", "conf", "isro", "dump", "cons", "envi", "wchs", "wchc", "wchp",
+    "dirs", "crst", "srst", "hash", "gtmk", "stmk",
+)  # fmt: skip
 WORDS: Final = {name.encode(): name for name in NAMES}
+# What follows a word and belongs to it: stmk is followed by the mask.
+ARGUMENT_BYTES: Final = {"stmk": 8}
+TRACE_MASK_DEFAULT: Final = 306
 
 Snapshot = dict[str, Any]
 
@@ -69,10 +75,11 @@ def _full(one: dict[str, Any]) -> str:
     if not one["session_id"]:
         return _brief(one) + ")"
     average = one["total_latency"] / one["count"] if one["count"] else 0
+    cxid = f"lcxid={_hex(one['last_cxid'])}," if one["last_cxid"] >= 0 else ""
     return _brief(one) + (
         f",sid={_unsigned(one['session_id'])},lop={SHORT_NAMES.get(one['last_op'], 'NA')},"
         f"est={one['established_ms']},to={one['timeout_ms']},"
-        f"lcxid={_hex(one['last_cxid'])},lzxid={_hex(one['last_zxid'])},"
+        f"{cxid}lzxid={_hex(one['last_zxid'])},"
         f"lresp={int(one['last_ms'] * 1000)},llat={int(one['last_latency'])},"
         f"minlat={max(0, int(one['min_latency']))},avglat={int(average)},"
         f"maxlat={int(one['max_latency'])})"
@@ -85,18 +92,14 @@ def _hex(number: int) -> str:
 
 def _server(s: Snapshot) -> str:
     """The lines that srvr and stat share."""
+    latency = s["latency"]
     return (
-        f"Latency min/avg/max: {int(s['min_latency'])}/{_average(s)}/{int(s['max_latency'])}\n"
+        f"Latency min/avg/max: {int(latency.least)}/{s['average_latency']}"
+        f"/{int(latency.greatest)}\n"
         f"Received: {s['received']}\nSent: {s['sent']}\n"
         f"Connections: {len(s['connections'])}\nOutstanding: {s['outstanding']}\n"
         f"Zxid: {_hex(s['zxid'])}\nMode: {s['mode']}\nNode count: {s['nodes']}\n"
     )
-
-
-def _average(s: Snapshot) -> str:
-    """The average latency as Java prints it: up to four decimals, at least one."""
-    text = f"{s['avg_latency']:.4f}".rstrip("0")
-    return text + "0" if text.endswith(".") else text
 
 
 def srvr(s: Snapshot) -> str:
@@ -144,34 +147,68 @@ def dump(s: Snapshot) -> str:
 
 
 def mntr(s: Snapshot) -> str:
-    """Gauges and counters by the names that monitoring agents know."""
-    values: dict[str, object] = {
-        "version": s["version"],
-        "server_state": s["mode"],
-        "avg_latency": _average(s),
-        "max_latency": int(s["max_latency"]),
-        "min_latency": int(s["min_latency"]),
-        "packets_received": s["received"],
-        "packets_sent": s["sent"],
-        "num_alive_connections": len(s["connections"]),
-        "outstanding_requests": s["outstanding"],
-        "znode_count": s["nodes"],
-        "watch_count": s["watches"],
-        "ephemerals_count": s["ephemerals_count"],
-        "approximate_data_size": s["data_bytes"],
-        "open_file_descriptor_count": s["open_files"],
-        "max_file_descriptor_count": s["max_files"],
-        "global_sessions": s["sessions"],
-        "local_sessions": 0,
-        "uptime": s["uptime_ms"],
-        "last_client_response_size": s["response_sizes"][0],
-        "min_client_response_size": s["response_sizes"][1],
-        "max_client_response_size": s["response_sizes"][2],
-        "connection_drop_probability": 0.0,
-        "outstanding_tls_handshake": 0,
-        **s["counters"],
-    }
-    return "".join(f"zk_{name}\t{value}\n" for name, value in values.items())
+    """Gauges and counters by the names that monitoring agents know (observability/metrics.py)."""
+    head = {"version": s["version"], "server_state": s["mode"]}
+    return "".join(f"zk_{name}\t{value}\n" for name, value in (head | s["metrics"]).items())
+
+
+def envi(s: Snapshot) -> str:
+    return "Environment:\n" + "".join(f"{key}={value}\n" for key, value in s["environment"].items())
+
+
+def dirs(s: Snapshot) -> str:
+    return f"datadir_size: {s['data_dir_size']}\nlogdir_size: {s['log_dir_size']}\n"
+
+
+def wchs(s: Snapshot) -> str:
+    """Only data watches, as in Apache; watch_count of mntr has the child watches too."""
+    by_session = s["watches_by_session"]
+    total = sum(map(len, by_session.values()))
+    known = {path for paths in by_session.values() for path in paths}
+    return f"{len(by_session)} connections watching {len(known)} paths\nTotal watches:{total}\n"
+
+
+def wchc(s: Snapshot) -> str:
+    lines = []
+    for session_id, paths in sorted(s["watches_by_session"].items()):
+        lines.append(_unsigned(session_id))
+        lines += [f"\t{path.decode(errors='replace')}" for path in sorted(paths)]
+    return "".join(line + "\n" for line in lines) + "\n"
+
+
+def wchp(s: Snapshot) -> str:
+    by_path: dict[bytes, list[int]] = {}
+    for session_id, paths in sorted(s["watches_by_session"].items()):
+        for path in paths:
+            by_path.setdefault(path, []).append(session_id)
+    lines = []
+    for path, sessions in sorted(by_path.items()):
+        lines.append(path.decode(errors="replace"))
+        lines += [f"\t{_unsigned(session_id)}" for session_id in sessions]
+    return "".join(line + "\n" for line in lines) + "\n"
+
+
+def crst(_: Snapshot) -> str:
+    return "Connection stats reset.\n"
+
+
+def srst(_: Snapshot) -> str:
+    return "Server stats reset.\n"
+
+
+def hashes(s: Snapshot) -> str:
+    """The tree's digest at every 128th zxid."""
+    return "".join(f"{zxid:x}: {_signed(digest)}\n" for zxid, digest in s["digests"])
+
+
+def _signed(number: int) -> int:
+    """A sum modulo 2**64 as a Java long."""
+    number &= 0xFFFFFFFFFFFFFFFF
+    return number - (1 << 64) if number >> 63 else number
+
+
+def trace_mask(s: Snapshot) -> str:
+    return str(s["trace_mask"])
 
 
 ANSWERS: Final = {
@@ -181,4 +218,14 @@ ANSWERS: Final = {
     "conf": conf,
     "dump": dump,
     "mntr": mntr,
+    "envi": envi,
+    "wchs": wchs,
+    "wchc": wchc,
+    "wchp": wchp,
+    "dirs": dirs,
+    "crst": crst,
+    "srst": srst,
+    "hash": hashes,
+    "gtmk": trace_mask,
+    "stmk": trace_mask,
 }

@@ -22,7 +22,7 @@ CLOSED: Final = 4  # the connection is gone; payload: None
 TOUCHES: Final = 5  # payload: [reported up to ms, session, heard ms, …]
 # payload: the zxid that the worker's watches stand at; None: it has none any more
 WATCHING: Final = 6
-ADMIN: Final = 7  # payload: a four-letter word that needs the whole replica
+ADMIN: Final = 7  # payload: [a four-letter word that needs the whole replica, its argument]
 GATHERED: Final = 8  # connection: ticket; payload: the worker's part
 
 # Commit process → worker.

@@ -11,7 +11,8 @@ from tests.conformance import requests as r
 from tests.conformance.scenario import Client, Scenario, on_server, scenario, wait_until
 from tests.conformance.wire import i32
 
-_WORDS = ("ruok", "srvr", "stat", "mntr", "conf", "isro", "dump", "cons")
+_WORDS = ("ruok", "srvr", "stat", "mntr", "conf", "isro", "dump", "cons", "envi", "wchs", "wchc",
+          "wchp", "dirs", "crst", "srst", "hash", "gtmk")  # fmt: skip
 
 _MNTR_EXACT = (
     "zk_server_state",
@@ -42,13 +43,13 @@ _MNTR_PRESENT = (
 )
 
 
-def _note_lines(s: Scenario, text: str) -> None:
+def note_lines(s: Scenario, text: str) -> None:
     """Note a word's answer line by line; a missing newline at the end shows."""
     for line in text.split("\n"):
         s.note(f"|{line}")
 
 
-def _mask(s: Scenario, text: str) -> str:
+def mask(s: Scenario, text: str) -> str:
     """Mask version, latencies, ports and counters; zxids and sessions become names."""
     text = re.sub(r"(Zookeeper version: ).*", r"\1V", text)
     text = re.sub(r"[\d.]+/[\d.]+/[\d.]+", "a/b/c", text)
@@ -77,7 +78,7 @@ def _field(text: str, name: str) -> int:
     return int(found[1])
 
 
-def _alone(s: Scenario) -> None:
+def until_alone(s: Scenario) -> None:
     """Wait until the connections of the harness are gone from the server's count."""
     wait_until(lambda: _field(s.socket().word("srvr"), "Connections") == 1)
 
@@ -85,14 +86,14 @@ def _alone(s: Scenario) -> None:
 @scenario
 def ruok_and_isro(s: Scenario) -> None:
     for word in ("ruok", "isro"):
-        _note_lines(s, s.socket().word(word))
+        note_lines(s, s.socket().word(word))
     s.note("with a newline behind, in pieces, in capitals, unknown")
-    _note_lines(s, s.socket().word("ruok\n"))
+    note_lines(s, s.socket().word("ruok\n"))
     pieces = s.socket()
     pieces.connection.send_raw(b"ru")
-    _note_lines(s, pieces.word("ok"))
+    note_lines(s, pieces.word("ok"))
     for word in ("RUOK", "abcd", "ruo\n"):
-        _note_lines(s, s.socket().word(word))
+        note_lines(s, s.socket().word(word))
 
 
 @scenario
@@ -104,16 +105,16 @@ def word_after_the_handshake_is_a_frame(s: Scenario) -> None:
 
 @on_server(fresh=True)
 def srvr(s: Scenario) -> None:
-    _alone(s)
-    _note_lines(s, _mask(s, s.socket().word("srvr")))
+    until_alone(s)
+    note_lines(s, mask(s, s.socket().word("srvr")))
     client = s.client()
     client.call(r.create("/t"))
-    _note_lines(s, _mask(s, s.socket().word("srvr")))
+    note_lines(s, mask(s, s.socket().word("srvr")))
 
 
 @on_server(fresh=True)
 def received_and_sent(s: Scenario) -> None:
-    _alone(s)
+    until_alone(s)
     client = s.client()
     before = s.socket().word("srvr")
     for request in (r.create("/t"), r.exists("/t", True), r.ping(), r.set_data("/t", b"")):
@@ -125,18 +126,18 @@ def received_and_sent(s: Scenario) -> None:
 
 @on_server(fresh=True)
 def stat(s: Scenario) -> None:
-    _alone(s)
+    until_alone(s)
     client = s.client()
     client.call(r.create("/t"))
-    text = _mask(s, s.socket().word("stat"))
+    text = mask(s, s.socket().word("stat"))
     head, clients = text.split("Clients:\n")
     lines, tail = clients.split("\n\n")
-    _note_lines(s, "\n".join([head + "Clients:", *sorted(lines.split("\n")), "", tail]))
+    note_lines(s, "\n".join([head + "Clients:", *sorted(lines.split("\n")), "", tail]))
 
 
 @on_server(fresh=True)
 def cons(s: Scenario) -> None:
-    _alone(s)
+    until_alone(s)
     client = s.client()
     for request in (
         None,
@@ -168,22 +169,22 @@ def cons(s: Scenario) -> None:
     ):
         if request is not None:
             client.call(request)
-        text = _mask(s, s.socket().word("cons"))
+        text = mask(s, s.socket().word("cons"))
         s.note("|".join(sorted(line for line in text.split("\n") if line)))
     s.note(f"ends with an empty line: {text.endswith(f'){chr(10)}{chr(10)}')}")
 
 
 @on_server(fresh=True)
 def dump(s: Scenario) -> None:
-    _alone(s)
+    until_alone(s)
     client = s.client()
     client.call(r.create("/a", flags=r.EPHEMERAL))
     client.call(r.create("/b", flags=r.EPHEMERAL))
-    lines = _mask(s, s.socket().word("dump")).split("\n")
+    lines = mask(s, s.socket().word("dump")).split("\n")
     date = r"\d+ expire at \w{3} \w{3} \d\d \d\d:\d\d:\d\d \S+ \d{4}:"
     s.note(f"dates as Java prints them: {any(re.fullmatch(date, line) for line in lines)}")
     kept = [re.sub(r"Sets \(\d+\)/\((\d+)\)", r"Sets (N)/(\1)", line) for line in lines]
-    _note_lines(s, "\n".join(_sorted_runs([line for line in kept if " expire at " not in line])))
+    note_lines(s, "\n".join(_sorted_runs([line for line in kept if " expire at " not in line])))
 
 
 def _sorted_runs(lines: list[str]) -> list[str]:
@@ -204,12 +205,12 @@ def conf(s: Scenario) -> None:
     text = s.socket().word("conf")
     text = re.sub(r"(clientPort=)\d+", r"\1P", text)
     text = re.sub(r"(data(?:Log)?Dir=).*/(.*)", r"\1.../\2", text)
-    _note_lines(s, re.sub(r"((?:Dir|Log)Size=)\d+", r"\1N", text))
+    note_lines(s, re.sub(r"((?:Dir|Log)Size=)\d+", r"\1N", text))
 
 
 @on_server(fresh=True)
 def mntr(s: Scenario) -> None:
-    _alone(s)
+    until_alone(s)
     client = s.client()
     client.call(r.create("/t", b"0123456789"))
     client.call(r.create("/t/e", flags=r.EPHEMERAL))
