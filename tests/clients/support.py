@@ -34,6 +34,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
+        self._closed = False
         self.accepted = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -55,6 +56,13 @@ class Proxy:
             _shut(pair)
 
     def close(self) -> None:
+        """Break all connections for good."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        # Closing alone would leave the listener open for as long as the thread waits in accept.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
 
@@ -64,9 +72,16 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            upstream = socket.create_connection(self._server)
+            try:
+                upstream = socket.create_connection(self._server)
+            except OSError:
+                client.close()  # the server is down, as the client is to learn
+                continue
             pair = (client, upstream)
             with self._lock:
+                if self._closed:
+                    _shut(pair)
+                    return
                 self._pairs.append(pair)
                 self.accepted += 1
             for source, target in (pair, pair[::-1]):
