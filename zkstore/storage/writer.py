@@ -221,17 +221,17 @@ class Writer:
         self.batch_txns = Summary()
 
     def retry(self) -> list[Applied]:
-        """Apply what is committed; all of it stays for the next try if LMDB has no room."""
-        if not self._unapplied:
-            return []
+        """Apply what is committed, a batch at a time; what LMDB has no room for is kept."""
+        applied: list[Applied] = []
         try:
-            applied = self._commit(self._unapplied)
+            while self._unapplied:
+                applied += self._commit(self._unapplied[:REPLAY_BATCH])
+                del self._unapplied[:REPLAY_BATCH]
         except StorageFull as e:
             self.stalled = True
             self._complain("%s: kept, will be tried again", e)
-            return []
+            return applied
         self.stalled = False
-        self._unapplied = []
         return applied
 
     def _commit(self, proposals: list[Proposal]) -> list[Applied]:
