@@ -27,7 +27,7 @@ test: check
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict zkstore tools
+	$(BIN)/mypy --strict zkstore tools bench
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench --size $(SIZE) $(ARGS)

@@ -96,5 +96,6 @@ def check(zxid: int, value: bytes) -> None:
 
 
 __all__ = [
-    "Label", "check", "encode", "entries", "first_zxid_of", "label_of", "last_uses_of", "log_bytes_of", "txn_zxid",
+    "Label", "check", "encode", "entries", "first_zxid_of", "label_of", "last_uses_of",
+    "log_bytes_of", "txn_zxid",
 ]  # fmt: skip
