@@ -34,6 +34,8 @@ bench: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.crash.powerloss --seeds $(SEEDS) $(ARGS)
+	$(BIN)/python -m tests.crash.server_powerloss --seeds $(SEEDS) $(ARGS)
+	$(BIN)/python -m tests.crash.server_kills $(ARGS)
 
 # The data directory is the user's and is never cleaned.
 clean:

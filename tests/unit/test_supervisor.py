@@ -190,7 +190,8 @@ def test_a_worker_with_an_old_view_is_killed(replica: FakeReplica) -> None:
     replica.ready()
     replica.wait_for_start("worker0", 2)
     first = replica.starts("worker0")[0]
-    assert f"worker 0 (pid {first}) does not report, or holds an old view, and is killed" in replica.log()
+    said = f"worker 0 (pid {first}) does not report, or holds an old view, and is killed"
+    assert said in replica.log()
     replica.wait_for_log("data of this replica is suspect: commit process: a node fails its check")
 
 
