@@ -252,5 +252,12 @@ def _sizes(parts: list[list[int]]) -> tuple[int, int, int]:
 def _size(folder: str, prefix: str) -> int:
     """Bytes on the disk of the files with this prefix; the map is sparse, so blocks count, not
     length."""
+    blocks = 0
     with os.scandir(folder) as entries:
-        return sum(one.stat().st_blocks * 512 for one in entries if one.name.startswith(prefix))
+        for one in entries:
+            if one.name.startswith(prefix):
+                try:
+                    blocks += one.stat().st_blocks
+                except FileNotFoundError:
+                    pass  # a segment of the journal that was renamed meanwhile
+    return blocks * 512

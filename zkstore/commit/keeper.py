@@ -47,7 +47,7 @@ class Keeper:
         self._aio = aio
         self._on_stale_reader = on_stale_reader
         self._expiry_due = self._slow_due = self._checkpoint_due = time.monotonic()
-        self._sweep_due = self._checkpoint_due
+        self._sweep_due = self._beat_due = self._checkpoint_due
         self._sweep: deque[bytes] = deque()
         self._sweep_allowance = 0.0
         self._held: dict[tuple[int, int], int] = {}  # (pid, LMDB's transaction id) → checks seen
@@ -71,7 +71,9 @@ class Keeper:
         if writer.stalled:
             loop.retry()
         now = time.monotonic()
-        if now >= self._expiry_due:
+        late, self._beat_due = now > self._beat_due, now + 2 * HEARTBEAT_INTERVAL_MS / 1000
+        # After a stall, what clients sent meanwhile is read first: they are not charged for it.
+        if now >= self._expiry_due and not late:
             self._expiry_due = now + min(settings.tick_time_ms, 1000) / 2000
             loop.sessions.expire()
         if now >= self._slow_due:

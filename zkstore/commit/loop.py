@@ -111,6 +111,7 @@ class Loop:
         with writer.views.open() as view:
             self.sessions.load(view.sessions())
         self.full = False  # the disk: writes that grow are refused
+        self.ended = False  # the storage is being closed: turns that are scheduled do nothing
         self.counters: Counter[str] = Counter()  # what is counted here of mntr's names
         self.on_admin: Callable[[Connection, str, int], None] = lambda connection, word, value: None
         self.on_gathered: Callable[[int, Port, object], None] = lambda ticket, port, part: None
@@ -142,6 +143,8 @@ class Loop:
     def on_message(self, port: Port, message: ipc.Message) -> None:
         """Handle one worker's turn: everything is validated at once, and logged at the end of
         ours."""
+        if self.ended:
+            return
         at, end = 0, len(message)
         while at < end:
             with self.source:
@@ -185,7 +188,7 @@ class Loop:
             return
         if kind == ipc.TOUCHES:
             assert isinstance(payload, list)
-            port.reported_ms = payload[0]
+            port.reported_ms = max(port.reported_ms, payload[0])
             port.silent_beats = 0
             for at in range(1, len(payload), 2):
                 self.sessions.tracker.touch(payload[at], payload[at + 1])
@@ -281,6 +284,8 @@ class Loop:
 
     def turn(self) -> None:
         """One batch: perform what the core wants until it has nothing to say, then send."""
+        if self.ended:
+            return
         self._scheduled = False
         self._batch_bytes = 0
         while (ready := self.core.ready()) is not None:

@@ -211,12 +211,14 @@ class CommitServer:
         """A clean stop: what was taken in is answered first."""
         self.keeper.stop()
         self.loop.turn()
+        self.loop.ended = True
         self._opened.writer.close()
         self._opened.reserve.close()
 
     def abandon(self) -> None:
         """Let go of everything as a crash would."""
         self.keeper.stop()
+        self.loop.ended = True
         self._opened.replica.abandon()
         self._opened.reserve.close()
 

@@ -75,6 +75,7 @@ class Client(asyncio.Protocol):
         self.identities: tuple[Identity, ...] = ()
         self.watched_paths: set[bytes] = set()
         self.heard_ms = 0
+        self.since = time.monotonic()
         self.stats = Stats()
         # enforce.auth.enabled: nothing but auth is served before an enforced scheme is proven
         # (J17).
@@ -379,7 +380,10 @@ class Client(asyncio.Protocol):
         self._count(1, since, worker.read_latency if kind == op.SYNC else worker.update_latency)
 
     def go_on(self, view: View | None) -> View | None:
-        """Serve what waited for the writes that are answered now; opens a view if it needs one."""
+        """Serve what waited for the writes that are answered now; opens a view if it needs one.
+
+        Returns the view that is open now, for the next client.
+        """
         queue = self._queue
         produced = 0
         while queue and self.state == UP and not self._stalled:
@@ -406,7 +410,11 @@ class Client(asyncio.Protocol):
                 self.stats.last(kind, xid, view.applied)
                 self._count(1, since, self.worker.read_latency)
         if not self._in_flight and not queue and (self._chunks or self._paused):
+            if view is not None:
+                # It may open a newer one, and nobody may read, or watch, from an older one then.
+                view.close()
             self._advance(b"", time.monotonic())
+            return None
         return view
 
     def waiting(self) -> bool:

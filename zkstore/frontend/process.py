@@ -125,8 +125,17 @@ def main(argv: list[str]) -> None:
     uvloop.run(_serve(bootstrap))
 
 
+def _fatal(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An unknown error in a client's own protocol costs that connection; in a turn of the worker,
+    it may have lost what others wait for."""
+    loop.default_exception_handler(context)
+    if "handle" in context:
+        os._exit(1)
+
+
 async def _serve(bootstrap: dict[str, Any]) -> None:
     aio = asyncio.get_running_loop()
+    aio.set_exception_handler(_fatal)
     settings = Settings.from_json(json.dumps(bootstrap["settings"]))
     stop = asyncio.Event()
     aio.add_signal_handler(signal.SIGTERM, stop.set)

@@ -78,6 +78,7 @@ class Worker:
         self._scheduled = False
         self._watching = False
         self._heartbeat = time.monotonic()
+        self._reported_ms = 0  # when all that were heard were last reported
         self._log = Limited(logging.getLogger("zkstore.worker"), logging.WARNING)
         self.stopping = False
 
@@ -136,25 +137,25 @@ class Worker:
         assert self._channel is not None
         self._channel.send(outbox)
 
-    def _touched(self, clients: list[Client]) -> None:
-        """Tell which sessions were heard when, and that nothing earlier is missing."""
-        payload = [int(time.monotonic() * 1000)]
+    def _touched(self, clients: list[Client], complete_ms: int = 0) -> None:
+        """Tell which sessions were heard when, and that nothing up to `complete_ms` is missing."""
+        payload = [complete_ms]
         for client in clients:
             payload += (client.session_id, client.heard_ms)
         self._add(ipc.TOUCHES, 0, payload)
 
     def _report_touches(self) -> None:
-        since_ms = int(time.monotonic() * 1000) - 2 * TOUCH_INTERVAL_MS
-        self._touched(
-            [c for c in self._clients.values() if c.heard_ms >= since_ms and c.session_id]
-        )
+        """Tell what was heard since the last report; by now all is read that had come by then."""
+        since_ms, self._reported_ms = self._reported_ms, int(time.monotonic() * 1000)
+        heard = [c for c in self._clients.values() if c.heard_ms >= since_ms and c.session_id]
+        self._touched(heard, since_ms)
         self._loop.call_later(TOUCH_INTERVAL_MS / 1000, self._report_touches)
 
     def _check_sessionless(self) -> None:
         """Reference A11: a connection without a handshake is dropped."""
-        oldest_ms = time.time_ns() // 1_000_000 - self.settings.sessionless_timeout_ms
+        oldest = time.monotonic() - self.settings.sessionless_timeout_ms / 1000
         for client in list(self._clients.values()):
-            if client.state == NEW and client.stats.established_ms < oldest_ms:
+            if client.state == NEW and client.since < oldest:
                 self.counters["sessionless_connections_expired"] += 1
                 client.fail("no connect request in time")
         self.flush()
