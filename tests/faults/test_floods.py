@@ -7,8 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.conformance import requests
-from tests.conformance.wire import ClosedError, Connection, DeadlineError, connect_request
-from tests.faults.bystander import Bystanders, ask, error_of
+from tests.conformance.wire import (
+    ClosedError,
+    Connection,
+    DeadlineError,
+    Reader,
+    connect_request,
+)
+from tests.faults.bystander import Bystanders, ask, error_of, payload
 from tests.invariants.replica import Replica, cpu_seconds, wait_for
 
 LIMIT = 20
@@ -115,3 +121,19 @@ def stays_silent(connection: Connection, seconds: float) -> bool:
     except DeadlineError:
         return True
     return False
+
+
+def test_expensive_reads_in_a_pipeline(tmp_path: Path) -> None:
+    """Somebody has large subtrees counted, again and again: the others get their turns between."""
+    nodes, at_once, reads = 20_000, 500, 150
+    with Replica(tmp_path, 2) as replica:
+        greedy = replica.connect()
+        ask(greedy, requests.create("/many"))
+        for start in range(0, nodes, at_once):
+            some = (requests.create(f"/many/{n}") for n in range(start, start + at_once))
+            ask(greedy, requests.multi(*some))
+        with Bystanders(replica):
+            greedy.send(*[payload(requests.get_all_children_number("/many"))] * reads)
+            for _ in range(reads):
+                assert Reader(greedy.recv()[16:]).i32() == nodes
+        greedy.close()
