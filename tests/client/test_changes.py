@@ -325,6 +325,23 @@ async def test_watches_on_one_path_come_and_go_alone(address: str) -> None:
 
 
 @on_loop
+async def test_observations_and_watches_share_a_path(embedded: str) -> None:
+    """Servers before 3.9 mix them up."""
+    async with Client(embedded) as client, client.watch("/", recursive=True) as tree:
+        node, names = client.observe("/a"), client.observe_children("/")
+        assert (await anext(node), await anext(names)) == (None, [])
+        async with client.watch("/a") as one:
+            await client.create("/a", b"1")
+            assert value(await anext(node)) == b"1"
+            assert await anext(names) == ["a"]
+            assert await take(one, 1) == [(EventType.CREATED, "/a")]
+        await client.delete("/a")
+        assert await anext(node) is None
+        assert await anext(names) == []
+        assert await take(tree, 2) == [(EventType.CREATED, "/a"), (EventType.DELETED, "/a")]
+
+
+@on_loop
 async def test_too_many_events_become_a_gap(embedded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zkstore.client.watches.EVENTS_MAX", 10)
     async with Client(embedded) as client:

@@ -128,6 +128,33 @@ async def test_missing_parents_are_made_the_chroot_with_them(address: str) -> No
 
 
 @on_loop
+async def test_parents_are_made_without_rights_further_up(address: str) -> None:
+    everything = Acl(Perms.ALL, "world", "anyone")
+    nothing = Acl(Perms.ADMIN, "world", "anyone")
+    async with Client(address) as client:
+        await client.create("/closed")
+        await client.create("/closed/open", acl=[everything])
+        await client.set_acl("/closed", [nothing])
+        await client.create("/closed/open/a/b", parents=True)
+        with pytest.raises(NoAuth):
+            await client.create("/closed/a/b", parents=True)
+        await client.set_acl("/closed", [everything])
+        assert await client.children("/closed") == ["open"]
+
+
+@on_loop
+async def test_many_make_the_same_parents_at_once(address: str) -> None:
+    async with Client(address) as one, Client(address) as other:
+        await asyncio.gather(
+            *(
+                client.create("/a/b/c/", sequential=True, parents=True)
+                for client in [one, other] * 5
+            )
+        )
+        assert len(await one.children("/a/b/c")) == 10
+
+
+@on_loop
 async def test_children_come_in_order_with_their_values(address: str) -> None:
     names = ["ä", "b-10", "b-9", "a", "\uffef", "Z"]
     in_order = ["Z", "a", "b-10", "b-9", "ä", "\uffef"]

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, Generic, TypeVar
 
 from zkstore.client.codec import Codec
-from zkstore.client.errors import NodeExists, NoNode
+from zkstore.client.errors import NoAuth, NodeExists, NoNode
 from zkstore.client.limits import PAGE_NODES
 from zkstore.client.model import ANY_VERSION, OPEN, Acl, Creation, Node, Perms, acl_entries
 from zkstore.client.paths import Paths, ancestors, join
@@ -90,13 +90,23 @@ class Tree(Generic[T]):
         return Node(self._paths.shown(created), shown, stat)
 
     async def _create_ancestors(self, path: str) -> None:
-        """Those of the chroot too: its first user makes it."""
-        for ancestor in ancestors(self._paths.wire(path).decode()):
-            kind, body = Creation().request(ancestor.encode(), b"")
+        """Those of the chroot too: its first user makes it. From below upwards it is found out what
+        is missing, as a client may have no right to create in a node far above."""
+        missing: list[bytes] = []
+        for ancestor in reversed(ancestors(self._paths.wire(path).decode())):
             try:
-                await self._write(kind, body, f"create {ancestor}")
+                body = requests.path_bool(ancestor.encode(), False)
+                await self._read(op.EXISTS, body, f"exists {ancestor}")
+                break
+            except NoAuth:
+                break  # it is there, if not for us to read
+            except NoNode:
+                missing.append(ancestor.encode())
+        for wire in reversed(missing):
+            try:
+                await self._write(*Creation().request(wire, b""), f"create {wire.decode()}")
             except NodeExists:
-                continue
+                continue  # somebody else was faster
 
     async def set(self, path: str, value: T, version: int = ANY_VERSION) -> Node[T]:
         """Write a value. Raises: NoNode; BadVersion if the node's version is another one."""
