@@ -129,7 +129,7 @@ def import_json(
             found = lines.nodes(loader.acl_id)
             if root != paths.ROOT:
                 # A part of a tree hangs below the nodes that every tree has.
-                found = _hung(found, root, loader)
+                found = _hung(found, root, zxid, loader)
             loader.nodes(found, lines.damage)
             loader.store(generation, zxid)
             report.nodes, report.ephemerals = loader.totals.nodes, loader.totals.ephemerals
@@ -142,14 +142,14 @@ def import_json(
     return report
 
 
-def _hung(found: Iterator[Znode], root: bytes, loader: Loader) -> Iterator[Znode]:
+def _hung(found: Iterator[Znode], root: bytes, zxid: int, loader: Loader) -> Iterator[Znode]:
     """The nodes that every tree has, what leads to `root`, then the part."""
     first, *rest = planted(loader.acl_id)
     above = [root[: at + 1] for at in range(1, len(root) - 1) if root[at + 1 : at + 2] == b"/"]
     if is_or_below(root, paths.ZOOKEEPER):
         raise ZkstoreError(f"{text(root)} is made by the server; import it as part of a whole tree")
-    yield first._replace(cversion=1)
+    yield first._replace(cversion=1, pzxid=zxid)
     yield from rest
     for path in above:
-        yield first._replace(path=path, cversion=1)
+        yield first._replace(path=path, cversion=1, pzxid=zxid)
     yield from found

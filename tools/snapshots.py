@@ -255,7 +255,7 @@ def _shown(difference: Difference) -> str:
     path = text(difference.path)
     if difference.kind == "changed":
         return f"changed   {path}: {', '.join(difference.fields)}\n"
-    return f"only {difference.kind:<5}{path}\n"
+    return f"only {difference.kind:<5} {path}\n"
 
 
 def _compare(arguments: argparse.Namespace, out: Out) -> int:
