@@ -174,17 +174,20 @@ class Server:
 
     def _run(self, started: threading.Event) -> None:
         try:
-            opened = open_writer(self.settings, self._disk)
-            uvloop.run(self._main(opened, started))
+            # Before the data: a port that is taken must not leave an open replica behind.
+            with socket.create_server(
+                (self._host, self.settings.client_port), backlog=1024
+            ) as sock:
+                opened = open_writer(self.settings, self._disk)
+                uvloop.run(self._main(opened, sock, started))
         except BaseException as e:  # noqa: BLE001
             # Whatever it was belongs to whoever starts or stops the server: raised there.
             self._failure = e
             started.set()
 
-    async def _main(self, opened: Opened, started: threading.Event) -> None:
+    async def _main(self, opened: Opened, sock: socket.socket, started: threading.Event) -> None:
         self._aio = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        sock = socket.create_server((self._host, self.settings.client_port), backlog=1024)
         self.port = sock.getsockname()[1]
         self._aio.set_exception_handler(self._fatal)
         server = Replica(replace(self.settings, client_port=self.port), opened)
@@ -216,7 +219,10 @@ class Server:
         if self._thread is None:
             return
         if self._aio is not None and self._stop is not None:
-            self._aio.call_soon_threadsafe(self._stop.set)
+            try:
+                self._aio.call_soon_threadsafe(self._stop.set)
+            except RuntimeError:
+                pass  # it has failed and ended by itself: its error is raised below
         self._thread.join()
         self._thread = None
         self._killed = False
