@@ -10,7 +10,7 @@ Design: methods hand out the stored bytes; decoding is tree/node.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import lmdb
@@ -37,6 +37,10 @@ class Views:
         """A view of the newest state. Close it before the turn ends."""
         lmdb_txn = self._env.begin()
         return View(self, lmdb_txn, self._applied_of(lmdb_txn))
+
+    def committed(self, lmdb_id: int, applied: int) -> None:
+        """What the writer knows already: the zxid of the commit it has just made."""
+        self._labelled = (lmdb_id, applied)
 
     def _applied_of(self, lmdb_txn: lmdb.Transaction) -> int:
         """The zxid a read transaction stands at; looked up once for each LMDB commit."""
@@ -120,17 +124,7 @@ class View:
 
     def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (path, value) below a node, parents first."""
-        stack = [path]
-        while stack:
-            parent = stack.pop()
-            base = b"" if parent == b"/" else parent
-            for name in self.children(parent):
-                child = base + b"/" + name
-                value = self.node(child)
-                assert value is not None, child
-                yield child, value
-                if nodes.unpack(value)[nodes.CHILDREN]:
-                    stack.append(child)
+        return descendants(self.children, self.node, path)
 
     def ephemerals(self, session_id: int) -> list[bytes]:
         """The paths that a session owns."""
@@ -181,3 +175,20 @@ class View:
     def log_covers(self, after: int) -> bool:
         """Whether the log still has every txn behind `after`."""
         return txnlog.first_zxid_of(scan.first(self._txn, schema.LOG)[1]) <= after + 1
+
+
+def descendants(
+    children: Callable[[bytes], list[bytes]], node: Callable[[bytes], bytes | None], top: bytes
+) -> Iterator[tuple[bytes, bytes]]:
+    """All (path, value) below a node, parents first."""
+    stack = [top]
+    while stack:
+        parent = stack.pop()
+        base = b"" if parent == b"/" else parent
+        for name in children(parent):
+            child = base + b"/" + name
+            value = node(child)
+            assert value is not None, child
+            yield child, value
+            if nodes.unpack(value)[nodes.CHILDREN]:
+                stack.append(child)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import lmdb
@@ -39,10 +40,10 @@ from zkstore.records.txn import Txn
 from zkstore.storage import scan, schema, txnlog
 from zkstore.storage.env import Replica, storage_error
 from zkstore.storage.journal import JournalPosition
-from zkstore.storage.view import Views
+from zkstore.storage.view import View, Views
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
-from zkstore.tree import paths
+from zkstore.tree import paths, quota
 from zkstore.tree.apply import Batch, Effects, Result, Totals
 from zkstore.zab.ready import HardState, Proposal, Ready
 
@@ -63,7 +64,8 @@ class _Source:
 
     needs_long_name = staticmethod(schema.needs_long_name)
 
-    def __init__(self, lmdb_txn: lmdb.Transaction, acl_ids: dict[bytes, int]) -> None:
+    def __init__(self, views: Views, lmdb_txn: lmdb.Transaction, acl_ids: dict[bytes, int]) -> None:
+        self._views = views
         self._txn = lmdb_txn
         self._get = scan.getter(lmdb_txn)
         self.keys: dict[bytes, bytes] = {}  # of the nodes that were looked at
@@ -76,6 +78,9 @@ class _Source:
     def ephemerals(self, session_id: int) -> list[bytes]:
         prefix = schema.ephemerals_prefix(session_id)
         return [path for _, path in scan.items(self._txn, prefix)]
+
+    def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return View(self._views, self._txn, 0).descendants(path)
 
     def find_acl(self, encoded: bytes) -> int | None:
         known = self._acl_ids.get(encoded)
@@ -126,6 +131,7 @@ class Writer:
             self._plant()
         with self.views.open() as view:
             self.applied, self._log_bytes, self.totals = view.label()
+            self.quotas = quota.registered(view)
         self._trimmed_bytes = self._front_bytes()
 
     # ---- start
@@ -246,8 +252,8 @@ class Writer:
         decoded = self._decoded
         try:
             with self._env.begin(write=True) as lmdb_txn:
-                source = _Source(lmdb_txn, self._acl_ids)
-                batch = Batch(source, totals)
+                source = _Source(self.views, lmdb_txn, self._acl_ids)
+                batch = Batch(source, totals, self.quotas)
                 for zxid, encoded in proposals:
                     txn = decoded.get(zxid) or txns.decode(encoded)
                     result, effects = batch.apply(txn)
@@ -258,6 +264,7 @@ class Writer:
                         digests.append((zxid, totals.digest))
                 _write(lmdb_txn, batch, source.keys)
                 last = proposals[-1].zxid
+                lmdb_id = lmdb_txn.id()
                 value = txnlog.encode(
                     proposals[0].zxid, totals, self._log_bytes, entries, batch.last_uses
                 )
@@ -269,8 +276,10 @@ class Writer:
         for zxid, _ in proposals:
             decoded.pop(zxid, None)
         self.totals = totals
+        self.quotas = batch.quotas
         self.digests += digests
         self.applied = last
+        self.views.committed(lmdb_id, last)
         self._log_bytes = txnlog.log_bytes_of(value)
         if len(self._acl_ids) > ACL_IDS_MAX:
             self._acl_ids = {acls.OPEN_ENCODED: -1}
