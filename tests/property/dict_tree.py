@@ -7,7 +7,7 @@ Not here: a model of ZooKeeper; the values are tree/node.py's own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from zlib import crc32
 
@@ -54,6 +54,10 @@ class DictTree:
 
     def ephemerals(self, session_id: int) -> list[bytes]:
         return list(self.owned.get(session_id, ()))
+
+    def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+        below = path.rstrip(b"/") + b"/"
+        return ((p, v) for p, v in sorted(self.nodes.items()) if p.startswith(below))
 
     def find_acl(self, encoded: bytes) -> int | None:
         return self.acl_ids.get(encoded)

@@ -97,15 +97,18 @@ class WatchesLikeTheModel(RuleBasedStateMachine):
         self.model = Model()
         self.everybody: dict[str, Connection] = {}
 
-    @initialize(target=connections)
-    def first(self) -> Connection:
-        return self.connect()
-
-    @rule(target=connections)
-    def connect(self) -> Connection:
+    def new(self) -> Connection:
         one = Connection(f"c{len(self.everybody)}")
         self.everybody[one.name] = one
         return one
+
+    @initialize(target=connections)
+    def first(self) -> Connection:
+        return self.new()
+
+    @rule(target=connections)
+    def connect(self) -> Connection:
+        return self.new()
 
     @rule(one=connections, path=paths)
     def get_data(self, one: Connection, path: bytes) -> None:
