@@ -60,6 +60,7 @@ class Settings:
     container_check_interval_ms: int = 60_000  # znode.container.checkIntervalMs
     container_per_minute_max: int = 10_000  # znode.container.maxPerMinute
     container_never_used_ms_max: int = 0  # znode.container.maxNeverUsedIntervalMs; 0: never
+    enforce_quota: bool = False  # enforceQuota
     close_session_txn_enabled: bool = True  # closeSessionTxn.enabled
 
     auto_import: bool = False  # zkstore.autoImport: take Apache's data over where there is no other

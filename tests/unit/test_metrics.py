@@ -53,6 +53,7 @@ def test_counters_begin_at_zero() -> None:
             "connections": [],
             "response_sizes": (-1, -1, -1),
             "counters": {"stale_sessions_expired": 2},
+            "quotas": {},
             "summaries": {"fsynctime": Summary()},
         }
     )

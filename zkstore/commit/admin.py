@@ -26,6 +26,7 @@ from zkstore.constants import GATHER_TIMEOUT_MS
 from zkstore.observability.metrics import TOLD_NAMES, Summary, decimal, metrics, summed
 from zkstore.proto import fourletter
 from zkstore.records import ipc
+from zkstore.tree import quota
 from zkstore.version import VERSION
 
 
@@ -125,6 +126,8 @@ class Admin:
         counters = loop.counters + Counter(connection_rejected=loop.ports.rejected)
         for part in parts:
             counters.update(part["counters"])
+        with loop.writer.views.open() as view:
+            quotas = quota.gauges(view)
         for index, name in enumerate(TOLD_NAMES):
             summaries[name] = summed(part["told"][index] for part in parts)
         return {
@@ -139,6 +142,7 @@ class Admin:
             "auth_failed": sum(part["auth_failed"] for part in parts),
             "drop_probability": 0.0,
             "counters": counters,
+            "quotas": quotas,
             "summaries": summaries
             | {
                 "fsynctime": loop.writer.flush_ms,

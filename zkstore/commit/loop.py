@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from zkstore.commit.ports import Connection, Port, Ports
@@ -38,6 +38,7 @@ from zkstore.storage.writer import Applied, Writer, wall_ms
 from zkstore.tree.acl import Acl
 from zkstore.tree.auth import Providers
 from zkstore.tree.prep import Prep
+from zkstore.tree.quota import Enforcer
 from zkstore.zab.core import Core
 from zkstore.zab.ready import HardState, Proposal, Ready
 
@@ -62,6 +63,7 @@ class TreeSource:
     node: Callable[[bytes], bytes | None]
     acl: Callable[[int], Acl]
     ephemerals: Callable[[int], list[bytes]]
+    descendants: Callable[[bytes], Iterator[tuple[bytes, bytes]]]
 
     def __init__(self, writer: Writer) -> None:
         self._views = writer.views
@@ -77,6 +79,7 @@ class TreeSource:
         self._view = view = self._views.open()
         # The view's own methods: a layer between would cost a call for every node.
         self.node, self.acl, self.ephemerals = view.node, view.acl, view.ephemerals
+        self.descendants = view.descendants
         self._now_ms = wall_ms()
 
     def __exit__(self, *_: object) -> None:
@@ -99,12 +102,16 @@ class Loop:
         self.writer = writer
         self.core = _core_of_one(settings, writer)
         self.source = TreeSource(writer)
+        self._enforcer = (
+            Enforcer(self.source, lambda: writer.quotas) if settings.enforce_quota else None
+        )
         self.prep = Prep(
             self.source,
             providers,
             ttl_enabled=settings.extended_types_enabled,
             close_session_paths=settings.close_session_txn_enabled,
             now_ms=self.source.now_ms,
+            enforcer=self._enforcer,
         )
         self.ports = Ports(per_address_max=settings.max_client_cnxns, total_max=settings.max_cnxns)
         self.sessions = Sessions(self, settings.server_id)
@@ -122,6 +129,7 @@ class Loop:
         self._deferred: deque[Deferred] = deque()
         self._batch_bytes = 0  # of the txns proposed since the last turn
         self._refused = Limited(_log, logging.ERROR)
+        self._over_quota = Limited(_log, logging.WARNING)
 
     # ---- from the workers
 
@@ -250,6 +258,20 @@ class Loop:
                 self._defer_error(connection, xid, Code.MARSHALLING_ERROR)
                 return
             self._expect(txn, connection, xid)
+            if self._enforcer is not None and self._enforcer.exceeded:
+                self._quota_exceeded(connection, self._enforcer)
+
+    def _quota_exceeded(self, connection: Connection, enforcer: Enforcer) -> None:
+        assert connection.session is not None
+        for namespace, what, refused in enforcer.exceeded:
+            if refused:
+                self.counters[f"{namespace}_quota_exceeded_error_per_namespace"] += 1
+            self._over_quota(
+                "%s session %#x: quota exceeded, %s: %s",
+                connection.address, connection.session.session_id,
+                "refused" if refused else "not refused", what,
+            )  # fmt: skip
+        enforcer.exceeded.clear()
 
     def _expect(self, txn: Txn, connection: Connection, xid: int) -> None:
         """Propose a client's txn; it waits for the reply."""

@@ -122,6 +122,7 @@ def metrics(s: dict[str, Any]) -> dict[str, object]:
         "auth_failed_count": s["auth_failed"],
         "connection_drop_probability": s["drop_probability"],
         "outstanding_tls_handshake": 0,
+        **s["quotas"],
         **counters,
     }
     for name, summary in s["summaries"].items():

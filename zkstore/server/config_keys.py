@@ -57,6 +57,7 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "znode.container.checkIntervalMs": Understood("container_check_interval_ms", integer(1)),
     "znode.container.maxPerMinute": Understood("container_per_minute_max", integer(1)),
     "znode.container.maxNeverUsedIntervalMs": Understood("container_never_used_ms_max", integer(0)),
+    "enforceQuota": Understood("enforce_quota", boolean),
     "closeSessionTxn.enabled": Understood("close_session_txn_enabled", boolean),
     "forceSync": Understood("force_sync", yes_no),
     "fsync.warningthresholdms": Understood("fsync_warning_threshold_ms", integer(0)),
@@ -151,7 +152,6 @@ _GROUP_COMMIT: Final = "what arrives during one flush is always committed with t
 _CACHE: Final = "reads are copied straight out of the memory map, without a cache of replies"
 _THROTTLE: Final = "the limits here are maxClientCnxns, maxCnxns and globalOutstandingLimit"
 _WATCHES: Final = "watches are kept by the worker of their connection, in one kind of table"
-_QUOTA: Final = "quotas are kept as nodes but not enforced yet"
 _METRICS: Final = "metrics are given by the four-letter word mntr"
 _PAUSE: Final = "there is no JVM whose pauses could be watched"
 
@@ -237,7 +237,6 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "request_stale_latency_check": NoEffect(_THROTTLE, ("false",)),
     "request_stale_connection_check": NoEffect(_THROTTLE, ("true",)),
     "throttled_op_wait_time": NoEffect(_THROTTLE, ("0",)),
-    "enforceQuota": NoEffect(_QUOTA, ("false",)),
     "enableEagerACLCheck": NoEffect(_ENSEMBLE, ("false",)),
     # Watches
     "watchManagerName": NoEffect(_WATCHES, ("org.apache.zookeeper.server.watch.watchmanager",)),

@@ -6,9 +6,12 @@ Not here: the serving replica's own writer, which keeps what it looked up (stora
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import lmdb
 
 from zkstore.storage import scan, schema
+from zkstore.storage.view import descendants
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
 from zkstore.tree.apply import Batch
@@ -33,6 +36,9 @@ class StoredTree:
             name = key[len(prefix) :]
             names.append(nodes.long_name_of(value) if name[:1] == schema.HASHED else name)
         return [name for name in names if name]
+
+    def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return descendants(self.children, self.node, path)
 
     def ephemerals(self, session_id: int) -> list[bytes]:
         return [path for _, path in scan.items(self._txn, schema.ephemerals_prefix(session_id))]

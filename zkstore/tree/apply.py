@@ -15,6 +15,7 @@ Design: values are immutable bytes (tree/node.py), so "before" is free; a node c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -24,6 +25,7 @@ from zkstore.jute.codec import buffer, pack_int
 from zkstore.proto import opcodes as op
 from zkstore.records.txn import Body, Txn
 from zkstore.tree import node as nodes
+from zkstore.tree import quota
 from zkstore.tree.paths import split, wrap_int
 
 Result = tuple[int, bytes]
@@ -58,12 +60,18 @@ class Source(Protocol):
 
     def needs_long_name(self, path: bytes) -> bool: ...
 
+    def descendants(self, path: bytes) -> Iterable[tuple[bytes, bytes]]: ...
+
 
 class Batch:
     """The changes of some committed txns. Fields are what storage has to write; None deletes."""
 
-    def __init__(self, source: Source, totals: Totals) -> None:
+    def __init__(
+        self, source: Source, totals: Totals, quotas: quota.Prefixes | None = None
+    ) -> None:
+        """`quotas`: the prefixes that have limits, where the caller knows them."""
         self._source = source
+        self.quotas = quota.registered(source) if quotas is None else quotas
         self.totals = totals
         self.nodes: dict[bytes, bytes | None] = {}
         self.data: dict[int, bytes] = {}  # by data id: what lives apart
@@ -129,6 +137,8 @@ class Batch:
         if fields[nodes.FLAGS] & nodes.APART:
             self.last_uses += 1
         self.effects += (op.NODE_DATA_CHANGED, path, fields[nodes.ACL_ID], 0, old, None)
+        if self.quotas:
+            self._use(path, 0, length - fields[nodes.DATA_LENGTH])
         return _OK, new[nodes.STAT]
 
     def _apart(self, data: bytes | None) -> int:
@@ -172,6 +182,10 @@ class Batch:
         self.effects += (
             op.NODE_CREATED, path, acl_id, fields[nodes.ACL_ID], None, parent[: nodes.BODY],
         )  # fmt: skip
+        if path.startswith(quota.BELOW):
+            self._quota_came(path)
+        if self.quotas:
+            self._use(path, 1, 0 if data is None else len(data))
         if kind == op.CREATE:
             return _OK, buffer(path)
         return _OK, buffer(path) + new[nodes.STAT]
@@ -227,7 +241,55 @@ class Batch:
             op.NODE_DELETED, path, mine[nodes.ACL_ID], fields[nodes.ACL_ID],
             old, parent[: nodes.BODY],
         )  # fmt: skip
+        if self.quotas:
+            if path.startswith(quota.BELOW):
+                self.quotas -= {quota.limited_by(path)}
+            self._use(path, -1, -mine[nodes.DATA_LENGTH])
         return _OK, b""
+
+    # ---- quotas (tree/quota.py)
+
+    def _use(self, path: bytes, count: int, size: int) -> None:
+        """Enter a change in the usage of the quota that the path counts for."""
+        prefix = quota.covering(self.quotas, path)
+        stats_path = quota.stats_path(prefix)
+        old = self.node(stats_path) if prefix else None
+        new = quota.used(old, stats_path, count, size) if old is not None else None
+        if old is not None and new is not None:
+            self._set_usage(stats_path, old, new)
+
+    def _set_usage(self, path: bytes, old: bytes, new: bytes) -> None:
+        """An effect that no watch sees, so that copies and histories have the usage, too."""
+        self.totals.bytes += nodes.unpack(new)[nodes.DATA_LENGTH]
+        self.totals.bytes -= nodes.unpack(old)[nodes.DATA_LENGTH]
+        self.nodes[path] = new
+        self.effects += (0, path, 0, 0, old, None)
+
+    def _quota_came(self, path: bytes) -> None:
+        """K3: limits register their prefix; a new usage node is filled in."""
+        limited, counted = quota.limited_by(path), quota.counted_by(path)
+        if limited:
+            self.quotas |= {limited}
+        old = self.nodes[path]
+        assert old is not None, path
+        if counted and not nodes.data_id_of(old):
+            count, size = self._usage(counted)
+            text = quota.encode({b"count": count, b"bytes": size})
+            self._set_usage(path, old, quota.with_text(old, path, text))
+
+    def _usage(self, top: bytes) -> tuple[int, int]:
+        """(nodes, bytes of data) of a subtree as this batch sees it."""
+        below = top + b"/"
+        own = {p: v for p, v in self.nodes.items() if p == top or p.startswith(below)}
+        if top not in own:
+            own[top] = self.node(top)
+        lengths = [nodes.unpack(value)[nodes.DATA_LENGTH] for value in own.values() if value]
+        lengths += [
+            nodes.unpack(value)[nodes.DATA_LENGTH]
+            for path, value in self._source.descendants(top)
+            if path not in own
+        ]
+        return len(lengths), sum(lengths)
 
     def _set_acl(self, body: Body) -> Result:
         path, acl, aversion = body

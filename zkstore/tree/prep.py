@@ -28,6 +28,7 @@ from zkstore.tree import node as nodes
 from zkstore.tree import paths
 from zkstore.tree.acl import Acl
 from zkstore.tree.auth import Identity, Providers
+from zkstore.tree.quota import Enforcer
 
 
 class Change(NamedTuple):
@@ -64,12 +65,14 @@ class Prep:
         ttl_enabled: bool,
         close_session_paths: bool,
         now_ms: Callable[[], int],
+        enforcer: Enforcer | None = None,
     ) -> None:
         self._source = source
         self._providers = providers
         self._ttl_enabled = ttl_enabled
         self._close_session_paths = close_session_paths
         self._now_ms = now_ms
+        self._enforcer = enforcer
         self._changes: dict[bytes, Change] = {}
         self._in_flight: deque[tuple[int, bytes]] = deque()  # (zxid, path), zxids rising
         # session → paths of ephemerals it made in flight; some may be gone again, see `_owned_by`
@@ -248,6 +251,10 @@ class Prep:
         _, _, current, cversion, aversion, owner, children, acl = node
         if acl is not acls.OPEN:
             self._require(acl, op.WRITE, identities)
+        if self._enforcer is not None:
+            before = self._source.node(path)
+            length = 0 if before is None else nodes.unpack(before)[nodes.DATA_LENGTH]
+            self._enforcer.check(path, len(data or b"") - length, 0)
         new_version = _next_version(current, version)
         self._put(path, Change(zxid, True, new_version, cversion, aversion, owner, children, acl))
         return path, data, new_version
@@ -279,6 +286,8 @@ class Prep:
             raise ZooKeeperError(Code.NODE_EXISTS)
         if nodes.is_ephemeral(parent.owner):
             raise ZooKeeperError(Code.NO_CHILDREN_FOR_EPHEMERALS)
+        if self._enforcer is not None:
+            self._enforcer.check(path, len(request.data or b""), 1)
         cversion = paths.wrap_int(parent.cversion + 1)
         encoded = acls.OPEN_ENCODED if acl == acls.OPEN else acls.encode(acl)
         body: Body

@@ -217,14 +217,14 @@ def mntr(s: Scenario) -> None:
     client.call(r.get_data("/t", True))
     client.call(r.get_children("/t", True))
     client.call(r.add_watch("/t/x", 0))
-    values = _mntr(s.socket())
+    values = mntr_values(s.socket())
     for name in _MNTR_EXACT:
         s.note(f"{name}\t{values.get(name)}")
     for name in _MNTR_PRESENT:
         s.note(f"{name} {'is there' if name in values else 'missing'}")
 
 
-def _mntr(client: Client) -> dict[str, str]:
+def mntr_values(client: Client) -> dict[str, str]:
     lines = client.word("mntr").strip().split("\n")
     assert all("\t" in line for line in lines), lines
     return dict(line.split("\t", 1) for line in lines)
