@@ -1,6 +1,6 @@
 """Directories that Apache's servers left behind become zkstore's, and go back again: the same tree.
 
-`data/<server>`: logs and snapshots of a real server; expected.json: what its clients saw in the end.
+`data/<server>`: logs and snapshots of a real server; expected.json: what its clients saw last.
 """
 
 from __future__ import annotations

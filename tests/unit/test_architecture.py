@@ -64,6 +64,8 @@ EXCEPTIONS: Final = {
     ("proto.requests", "tree.acl"): "an ACL is decoded into what the tree keeps",
     ("records.txn", "proto.opcodes"): "the type of a txn is the opcode of its request",
     ("records.txn", "tree.acl"): "a txn carries ACLs",
+    ("storage.hotcopy", "proto.opcodes"): "it asks a txn for its type",
+    ("storage.rescue", "proto.opcodes"): "it asks an effect for its type",
     ("storage.writer", "proto.opcodes"): "it asks a txn for its type",
     ("storage.writer", "zab.ready"): "a Ready is what it performs",
     ("tree.auth", "settings"): "the digests and providers allowed, as plain values",
