@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zkstore.apache.snapshot import Znode
-from zkstore.errors import ZkstoreError
+from zkstore.errors import CorruptionError, ZkstoreError
 from zkstore.storage import intake
 from zkstore.storage.disk import Disk
 from zkstore.storage.env import storage_dir
 from zkstore.storage.loader import Loader, planted
+from zkstore.storage.offline import Offline
 from zkstore.tree import paths
 
 from . import jsonlines
 from .common import (
+    DAMAGED,
     FINE,
     Out,
     Progress,
@@ -61,11 +63,27 @@ def _parser() -> argparse.ArgumentParser:
         "--accept-digests", action="store_true",
         help="go on although a digest that Apache wrote does not match the tree",
     )  # fmt: skip
+    parser.add_argument(
+        "--from",
+        dest="address",
+        metavar="HOST:PORT",
+        help="copy a live tree through the client protocol (no ephemerals; containers and TTL"
+        " nodes become ordinary ones)",
+    )
+    parser.add_argument(
+        "--auth",
+        action="append",
+        default=[],
+        metavar="SCHEME:CREDENTIALS",
+        help="with --from: such as digest:user:password",
+    )
     add_json(parser)
     return parser
 
 
 def _import(arguments: argparse.Namespace, out: Out) -> int:
+    if arguments.address is not None:
+        return _import_live(arguments, out)
     if arguments.source is None:
         raise ZkstoreError("what is to be imported? Name Apache's dataDir or a file")
     source = Path(arguments.source)
@@ -83,6 +101,44 @@ def _import(arguments: argparse.Namespace, out: Out) -> int:
             raise ZkstoreError(f"{source}: no such file or directory")
     _tell(report, arguments, out)
     return FINE
+
+
+def _import_live(arguments: argparse.Namespace, out: Out) -> int:
+    # Needs an event loop and a client, which no other import does.
+    from . import fromlive
+
+    with (
+        Progress() as progress,
+        contextlib.closing(fromlive.Live(arguments.address, arguments.auth)) as live,
+    ):
+        with intake.new_directory(arguments.data_dir, Disk()) as generation:
+            with contextlib.closing(Loader(generation.directory, progress)) as loader:
+                loader.nodes(live.nodes(loader.acl_id), CorruptionError)
+                zxid = live.copied.zxid
+                loader.store(generation, zxid)
+                report = intake.Report(zxid=zxid, nodes=loader.totals.nodes)
+            generation.install(
+                applied=zxid,
+                epochs=(zxid >> 32, zxid >> 32),
+                disk=Disk(),
+                log_directory=storage_dir(arguments.data_log_dir or arguments.data_dir),
+            )
+        if live.copied.ephemerals:
+            report.warnings.append(f"{live.copied.ephemerals} ephemerals were left out")
+        if live.copied.masked:
+            report.warnings.append(
+                f"{live.copied.masked} nodes have a digest in their ACL that only their"
+                " administrators are shown; give their credentials with --auth, or all of them"
+                " are lost"
+            )
+        with Offline(arguments.data_dir, arguments.data_log_dir) as tree:
+            differ = live.compare(tree)
+    for one in live.copied.differs:
+        report.warnings.append(f"changed while it was copied: {one}")
+    _tell(report, arguments, out)
+    if not arguments.json:
+        out.write(f"compared  {differ} nodes differ from {arguments.address}\n")
+    return DAMAGED if differ else FINE
 
 
 def _tell(report: intake.Report, arguments: argparse.Namespace, out: Out) -> None:

@@ -140,3 +140,20 @@ def test_many_fuzzy_snapshots(name: str, tmp_path: Path) -> None:
         other = client(server.address)
         assert seen(other) == before
         other.stop()
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_live_tree_is_copied_through_the_protocol(name: str, tmp_path: Path) -> None:
+    with apache(SERVERS[name], tmp_path / "apache") as address:
+        one = client(address)
+        work(one)
+        one.delete("/a/eph")
+        before = seen(one)
+        said = run(f"import --from {address} --auth digest:u:p --data-dir {{0}}", tmp_path / "mine")
+        assert said.endswith(f"compared  0 nodes differ from {address}\n")
+        one.set("/a", b"changed")
+        one.stop()
+    with zkstore.Server(tmp_path / "mine") as server:
+        other = client(server.address)
+        assert seen(other) == before
+        other.stop()
