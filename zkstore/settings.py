@@ -45,6 +45,19 @@ class Settings:
     frame_size_bytes_max: int = 0xFFFFF  # jute.maxbuffer
     global_outstanding_limit: int = 1000  # globalOutstandingLimit
 
+    connection_throttle_tokens: int = 0  # connection_throttle_tokens; 0: no throttle
+    connection_throttle_fill_time_ms: int = 1  # connection_throttle_fill_time
+    connection_throttle_fill_count: int = 1  # connection_throttle_fill_count
+    # connection_throttle_freeze_time; -1: nobody is turned away by chance
+    connection_throttle_freeze_time_ms: int = -1
+    connection_throttle_drop_increase: float = 0.02  # connection_throttle_drop_increase
+    connection_throttle_drop_decrease: float = 0.002  # connection_throttle_drop_decrease
+    connection_throttle_decrease_ratio: float = 0.0  # connection_throttle_decrease_ratio
+    connection_throttle_weight_enabled: bool = False  # connection_throttle_weight_enabled
+    connection_throttle_global_session_weight: int = 3  # connection_throttle_global_session_weight
+    connection_throttle_local_session_weight: int = 1  # connection_throttle_local_session_weight
+    connection_throttle_renew_session_weight: int = 2  # connection_throttle_renew_session_weight
+
     skip_acl: bool = False  # skipACL=yes
     super_digest: str = ""  # DigestAuthenticationProvider.superDigest
     digest_auth_enabled: bool = True  # DigestAuthenticationProvider.enabled

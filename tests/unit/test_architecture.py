@@ -68,6 +68,7 @@ EXCEPTIONS: Final = {
     ("storage.rescue", "proto.opcodes"): "it asks an effect for its type",
     ("storage.writer", "proto.opcodes"): "it asks a txn for its type",
     ("storage.writer", "zab.ready"): "a Ready is what it performs",
+    ("session.throttle", "settings"): "the throttle's numbers, as plain values",
     ("tree.auth", "settings"): "the digests and providers allowed, as plain values",
 }
 

@@ -63,6 +63,7 @@ class Admin:
             self._trace_mask = argument
         elif word == "srst":
             self._loop.writer.reset()
+            self._loop.sessions.token_deficit = Summary()
             self._loop.counters.clear()
             self._loop.ports.rejected = 0
         self._tickets += 1
@@ -140,13 +141,14 @@ class Admin:
             "open_files": len(os.listdir("/dev/fd")),
             "max_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             "auth_failed": sum(part["auth_failed"] for part in parts),
-            "drop_probability": 0.0,
+            "drop_probability": loop.sessions.throttle.drop_probability,
             "counters": counters,
             "quotas": quotas,
             "summaries": summaries
             | {
                 "fsynctime": loop.writer.flush_ms,
                 "sync_processor_batch_size": loop.writer.batch_txns,
+                "connection_token_deficit": loop.sessions.token_deficit,
                 "dbinittime": self._start_ms,
                 "startup_txns_loaded": self._replayed,
             },

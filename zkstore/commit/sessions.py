@@ -13,17 +13,20 @@ Source: ZooKeeperServer.processConnectRequest, SessionTrackerImpl; reference sec
 from __future__ import annotations
 
 import logging
+import random
 import time
 from typing import TYPE_CHECKING
 
 from zkstore.commit.ports import Connection
 from zkstore.errors import RemoteProtocolError
 from zkstore.observability.log import Limited
+from zkstore.observability.metrics import Summary
 from zkstore.proto import replies, requests
 from zkstore.proto.requests import Connect
 from zkstore.records import ipc
 from zkstore.records.txn import Txn
 from zkstore.session.password import first_session_id, password_of
+from zkstore.session.throttle import ConnectionThrottle
 from zkstore.session.tracker import Session, Tracker
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ class Sessions:
         self._loop = loop
         self._bounds = settings.session_timeout_ms_bounds
         self.tracker = Tracker(settings.tick_time_ms)
+        self.throttle = ConnectionThrottle(settings, monotonic_ms(), random.random)
+        self.token_deficit = Summary()
         self._next_id = first_session_id(server_id or _STANDALONE_ID, time.time_ns() // 1_000_000)
         self._connecting: dict[int, tuple[Connection, Connect]] = {}  # zxid of createSession → who
         self._resuming: dict[Connection, tuple[Connection, Connect]] = {}  # old connection → new
@@ -67,6 +72,13 @@ class Sessions:
         except RemoteProtocolError as e:
             self.dismiss(connection, str(e))
             return
+        if not self.throttle.admits(monotonic_ms(), renewed=request.session_id != 0):
+            self._loop.ports.rejected += 1
+            self.dismiss(
+                connection, "refused: too many connect at once (connection_throttle_tokens)"
+            )
+            return
+        self.token_deficit.add(1, self.throttle.deficit)
         self._loop.counters["connection_request_count"] += 1
         applied = self._loop.writer.applied
         if request.last_zxid_seen > applied:

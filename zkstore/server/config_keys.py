@@ -44,6 +44,31 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "clientTcpKeepAlive": Understood("tcp_keep_alive", boolean),
     "jute.maxbuffer": Understood("frame_size_bytes_max", integer(1)),
     "globalOutstandingLimit": Understood("global_outstanding_limit", integer(1)),
+    "connection_throttle_tokens": Understood("connection_throttle_tokens", values.limit),
+    "connection_throttle_fill_time": Understood("connection_throttle_fill_time_ms", integer(1)),
+    "connection_throttle_fill_count": Understood("connection_throttle_fill_count", integer(0)),
+    "connection_throttle_freeze_time": Understood(
+        "connection_throttle_freeze_time_ms", integer(-1)
+    ),
+    "connection_throttle_drop_increase": Understood(
+        "connection_throttle_drop_increase", values.real(0)
+    ),
+    "connection_throttle_drop_decrease": Understood(
+        "connection_throttle_drop_decrease", values.real(0)
+    ),
+    "connection_throttle_decrease_ratio": Understood(
+        "connection_throttle_decrease_ratio", values.real(0)
+    ),
+    "connection_throttle_weight_enabled": Understood("connection_throttle_weight_enabled", boolean),
+    "connection_throttle_global_session_weight": Understood(
+        "connection_throttle_global_session_weight", integer(1)
+    ),
+    "connection_throttle_local_session_weight": Understood(
+        "connection_throttle_local_session_weight", integer(1)
+    ),
+    "connection_throttle_renew_session_weight": Understood(
+        "connection_throttle_renew_session_weight", integer(1)
+    ),
     "skipACL": Understood("skip_acl", yes_no),
     "DigestAuthenticationProvider.superDigest": Understood("super_digest", values.text),
     "DigestAuthenticationProvider.enabled": Understood("digest_auth_enabled", boolean),
@@ -150,7 +175,9 @@ _SNAPSHOT: Final = "there are no snapshots; see zkstore.checkpointBytes"
 _TXNLOG: Final = "the log is kept in the database; see zkstore.logRetentionBytes"
 _GROUP_COMMIT: Final = "what arrives during one flush is always committed with the next"
 _CACHE: Final = "reads are copied straight out of the memory map, without a cache of replies"
-_THROTTLE: Final = "the limits here are maxClientCnxns, maxCnxns and globalOutstandingLimit"
+_THROTTLE: Final = (
+    "the limits here are maxClientCnxns, maxCnxns, globalOutstandingLimit and connection_throttle_*"
+)
 _WATCHES: Final = "watches are kept by the worker of their connection, in one kind of table"
 _METRICS: Final = "metrics are given by the four-letter word mntr"
 _PAUSE: Final = "there is no JVM whose pauses could be watched"
@@ -229,8 +256,6 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "fips-mode": NoEffect(_TLS, ("true",)),
     "tcpKeepAlive": NoEffect(_ENSEMBLE, ("false",)),
     # Throttles
-    "connection_throttle_tokens": NoEffect(_THROTTLE, ("0",)),
-    "connection_throttle_weight_enabled": NoEffect(_THROTTLE, ("false",)),
     "request_throttle_max_requests": NoEffect(_THROTTLE, ("0",)),
     "request_throttle_stall_time": NoEffect(_THROTTLE, ("100",)),
     "request_throttle_drop_stale": NoEffect(_THROTTLE, ("true",)),
@@ -299,7 +324,6 @@ NO_EFFECT_FAMILIES: Final = (
     ("metricsProvider.", _METRICS),
     ("pathStats.", "there are no statistics by path yet"),
     ("commitProcessor.", _JVM),
-    ("connection_throttle_", _THROTTLE),
 )
 
 

@@ -19,6 +19,7 @@ Reader = Callable[[str], object]
 
 # As Java's Integer.decode, but without octal numbers: half of Apache's keys never knew them.
 _INTEGER: Final = re.compile(r"([+-]?)(0[xX]|#)?([0-9A-Fa-f]+)\Z")
+_REAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?\Z")
 _INTERVAL: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)?\Z")
 _UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -56,6 +57,19 @@ def integer(least: int, greatest: int = INT32_MAX, unit: str = "") -> Callable[[
         if not least <= number <= greatest:
             raise ValueError(expected)
         return number
+
+    return read
+
+
+def real(least: float) -> Callable[[str], float]:
+    """A reader for a number with or without a fraction, not below `least`."""
+    expected = f"a number of at least {least:g}"
+
+    def read(text: str) -> float:
+        match = _REAL.match(text)
+        if match is None or float(text) < least:
+            raise ValueError(expected)
+        return float(text)
 
     return read
 

@@ -68,7 +68,8 @@ def resets(s: Scenario) -> None:
         text = re.sub(r"\[\d\]", "[n]", mask(s, s.socket().word("cons")))
         s.note("|".join(sorted(line for line in text.split("\n") if line)))
         text = s.socket().word("srvr")
-        s.note(re.sub(r"[\d.]+/[\d.]+/[\d.]+", "a/b/c", re.search("Latency.*", text)[0]))  # type: ignore[index]
+        latency = next(line for line in text.split("\n") if line.startswith("Latency"))
+        s.note(re.sub(r"[\d.]+/[\d.]+/[\d.]+", "a/b/c", latency))
     client.call(r.exists("/t"))
     lines = mask(s, s.socket().word("cons")).split("\n")
     s.note("|".join(line for line in lines if "sid=" in line))
