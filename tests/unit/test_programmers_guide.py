@@ -6,12 +6,10 @@ Source: zookeeper.apache.org/doc/r3.9.3/zookeeperProgrammers.html
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
@@ -23,17 +21,16 @@ from kazoo.exceptions import (
     NoChildrenForEphemeralsError,
     NoNodeError,
 )
-from kazoo.protocol.states import EventType, WatchedEvent
+from kazoo.protocol.states import EventType
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id, Permissions, make_acl, make_digest_acl
 
 import zkstore
 from tests.conformance import requests as r
-from tests.conformance import wire
+from tests.unit.guide_clients import EVENT_SECONDS_MAX, Events, KazooClientOf, Raw, wait_until
 
 Connect = Callable[..., KazooClient]
 TICK_MS = 100
 CREATED, DELETED, CHANGED, CHILD = range(1, 5)  # event types on the wire
-EVENT_SECONDS_MAX = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -69,30 +66,6 @@ def root(zk: KazooClient) -> str:
     """A node of the test's own."""
     path: str = zk.create("/test-", sequence=True)
     return path
-
-
-class Events:
-    """A watch function that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[WatchedEvent] = queue.Queue()
-
-    def __call__(self, event: WatchedEvent) -> None:
-        self._queue.put(event)
-
-    def next(self) -> tuple[str, str]:
-        event = self._queue.get(timeout=EVENT_SECONDS_MAX)
-        return event.type, event.path
-
-    def empty(self) -> bool:
-        return self._queue.empty()
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + EVENT_SECONDS_MAX
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 # ---- The ZooKeeper Data Model
@@ -315,44 +288,6 @@ def test_sessions_one_that_is_not_heard_expires_and_watchers_are_told(
     assert events.next() == (EventType.DELETED, f"{root}/e")
     late = Raw(server, session_id=silent.session_id, password=silent.password)
     assert (late.session_id, late.timeout_ms) == (0, 0)
-
-
-class Raw:
-    """A connection without a client library: it pings nobody and hides nothing."""
-
-    def __init__(self, server: zkstore.Server, **handshake: Any) -> None:
-        self._wire = wire.Connection(("127.0.0.1", server.port))
-        response = self._wire.handshake(wire.connect_request(**handshake))
-        self.session_id, self.password = response.session_id, response.password
-        self.timeout_ms = response.timeout_ms
-        self.zxid = 0  # the newest state that it has seen
-
-    def ask(self, request: r.Request) -> bytes:
-        """Send a request and read its reply, which is no error; returns its body."""
-        self.send(request)
-        body = self.reply_or_event()
-        assert isinstance(body, bytes), body
-        return body
-
-    def send(self, request: r.Request) -> None:
-        self._wire.send(wire.i32(1) + wire.i32(request.opcode) + request.body)
-
-    def reply_or_event(self) -> bytes | tuple[int, str | None]:
-        """The next frame: the body of a reply, or (type, path) of an event."""
-        reader = wire.Reader(self._wire.recv())
-        xid = reader.i32()
-        self.zxid, error = max(self.zxid, reader.i64()), reader.i32()
-        assert error == 0
-        if xid != wire.XID_NOTIFICATION:
-            return reader.rest()
-        kind, _, path = reader.i32(), reader.i32(), reader.ustring()
-        return kind, path
-
-    def event(self) -> tuple[int, str | None]:
-        """The next frame, an event."""
-        event = self.reply_or_event()
-        assert isinstance(event, tuple), event
-        return event
 
 
 def test_sessions_a_ping_keeps_one_alive(connect: Connect, root: str) -> None:
@@ -623,21 +558,6 @@ def test_an_update_lasts_until_another_overwrites_it(tmp_path: Path) -> None:
     with KazooClientOf(server) as zk:
         assert zk.get("/kept")[0] == b"value"
     server.stop()
-
-
-class KazooClientOf:
-    """A client for the length of a block."""
-
-    def __init__(self, server: zkstore.Server) -> None:
-        self._client = KazooClient(hosts=server.address)
-
-    def __enter__(self) -> KazooClient:
-        self._client.start(timeout=10)
-        return self._client
-
-    def __exit__(self, *_: object) -> None:
-        self._client.stop()
-        self._client.close()
 
 
 def test_sync_then_read_sees_what_another_client_has_been_told(connect: Connect, root: str) -> None:
