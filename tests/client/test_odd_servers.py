@@ -13,7 +13,7 @@ from tests.client.loop import on_loop
 from zkstore.client import Client, ConnectionLoss, State
 from zkstore.errors import RemoteProtocolError
 from zkstore.proto import opcodes as op
-from zkstore.proto import replies
+from zkstore.proto import replies, requests
 
 # answer(connection number, xid, opcode) → what to send
 Answer = Callable[[int, int, int], bytes]
@@ -21,8 +21,11 @@ STAT = bytes(68)
 
 
 @asynccontextmanager
-async def scripted(answer: Answer, timeout_ms: int = 10_000) -> AsyncIterator[str]:
-    """A server that accepts every session and answers as it is told."""
+async def scripted(
+    answer: Answer, hellos: list[requests.Connect] | None = None
+) -> AsyncIterator[str]:
+    """A server that accepts every session and answers as it is told; `hellos`: what it was asked
+    at the handshakes."""
     connections = 0
 
     async def frame(reader: asyncio.StreamReader) -> bytes:
@@ -34,8 +37,10 @@ async def scripted(answer: Answer, timeout_ms: int = 10_000) -> AsyncIterator[st
         connections += 1
         number = connections
         try:
-            await frame(reader)
-            writer.write(replies.connect(0x55, timeout_ms, b"p" * 16, False))
+            hello = requests.read_connect(await frame(reader))
+            if hellos is not None:
+                hellos.append(hello)
+            writer.write(replies.connect(0x55, 10_000, b"p" * 16, False))
             while True:
                 xid, kind = struct.unpack_from(">ii", await frame(reader))
                 if kind == op.CLOSE_SESSION:
@@ -69,6 +74,51 @@ async def survives(odd: Callable[[int], bytes]) -> None:
             await client.exists("/odd")
         assert await client.exists("/even") is not None
         assert client.state is State.CONNECTED
+
+
+@on_loop
+async def test_a_session_is_resumed_where_it_was() -> None:
+    """NeverBack: the next server learns up to where the client has seen the tree."""
+    hellos: list[requests.Connect] = []
+
+    def answer(connection: int, xid: int, kind: int) -> bytes:
+        broken = connection == 1 and kind == op.GET_CHILDREN2
+        event = replies.event(9, op.NODE_CREATED, b"/x")
+        return event + (b"\xff\xff\xff\xff" if broken else found(xid))
+
+    async with scripted(answer, hellos) as address, Client(address) as client:
+        await client.exists("/a")
+        with pytest.raises(ConnectionLoss):
+            await client.children("/")
+        await client.exists("/a")
+    assert hellos == [
+        (0, 0, 10_000, 0, bytes(16), False),
+        (0, 9, 10_000, 0x55, b"p" * 16, False),
+    ]
+
+
+@on_loop
+async def test_reads_are_repeated_in_their_order() -> None:
+    """Those that were sent come before those that the full buffer held back."""
+    kinds: list[int] = []
+
+    def answer(connection: int, xid: int, kind: int) -> bytes:
+        if connection == 1:
+            return b""
+        kinds.append(kind)
+        return replies.error(xid, 5, -101)
+
+    async with scripted(answer) as address, Client(address) as client:
+        connection = client._session._connection
+        assert connection is not None
+        get, exists = (asyncio.ensure_future(c) for c in (client.get("/a"), client.exists("/a")))
+        await asyncio.sleep(0)
+        connection.pause_writing()
+        later = asyncio.gather(client.children("/a"), client.sync(), return_exceptions=True)
+        await asyncio.sleep(0)
+        connection.abort("test")
+        await asyncio.gather(get, exists, later, return_exceptions=True)
+    assert kinds == [op.GET_DATA, op.EXISTS, op.GET_CHILDREN2, op.SYNC]
 
 
 @on_loop

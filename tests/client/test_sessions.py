@@ -131,7 +131,7 @@ async def test_a_silent_server_is_left(shared_server: Running, chroot: str) -> N
     async with (
         Proxy(shared_server.address) as proxy,
         Proxy(shared_server.address) as other,
-        Client(proxy.address + chroot, session_timeout_ms=900) as client,
+        Client(proxy.address + chroot, session_timeout_ms=1800) as client,
     ):
         node = await client.create("/mine", ephemeral=True)
         client._session._hosts._order = [("127.0.0.1", other.port)]
@@ -143,15 +143,19 @@ async def test_a_silent_server_is_left(shared_server: Running, chroot: str) -> N
 
 @on_loop
 async def test_pings_keep_an_idle_session(shared_server: Running, chroot: str) -> None:
-    async with Client(shared_server.address + chroot, session_timeout_ms=600) as client:
+    async with (
+        Proxy(shared_server.address) as proxy,
+        Client(proxy.address + chroot, session_timeout_ms=900) as client,
+        Client(shared_server.address + chroot) as other,
+    ):
         await client.create("/mine", ephemeral=True)
-        async with Client(shared_server.address + chroot) as other:
-            observation = other.observe("/mine")
-            assert await anext(observation) is not None
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1.5):
-                    await anext(observation)
+        observation = other.observe("/mine")
+        assert await anext(observation) is not None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):  # the session's timeout and two ticks: it would show
+                await anext(observation)
         assert client.state is State.CONNECTED
+        assert proxy.accepted == 1
 
 
 @on_loop

@@ -61,8 +61,7 @@ class Observation(Generic[S]):
         understand; the observation can go on after it."""
         while True:
             if self._waiter is not None:
-                await self._waiter.wait()
-                self._waiter = None
+                await self._waiter.wait()  # once set it stays so, until a read has gone well
             waiter = asyncio.Event()
             reply = await self._read(waiter)
             self._waiter = waiter
