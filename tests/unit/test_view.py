@@ -67,7 +67,11 @@ def test_sessions_ephemerals_and_what_the_sweep_looks_at(writer: Writer) -> None
         assert sorted(view.ephemerals(SESSION)) == [b"/e1", b"/e2"]
         assert view.ephemerals(other) == []
         assert set(view.ephemerals_by_session()) == {SESSION}
-        assert sorted(view.sweep_candidates()) == [b"/c", b"/t"]
+        candidates = view.sweep_candidates(b"", 10)
+        assert sorted(path for _, path in candidates) == [b"/c", b"/t"]
+        (first, _), second = candidates
+        assert view.sweep_candidates(first, 1) == candidates[:1]
+        assert view.sweep_candidates(first + b"\0", 10) == [second]
     perform(
         writer, txn(7, op.CLOSE_SESSION, [b"/e1", b"/e2"]), txn(8, op.DELETE_CONTAINER, b"/c"),
         txn(9, op.DELETE, b"/t"),
@@ -75,7 +79,7 @@ def test_sessions_ephemerals_and_what_the_sweep_looks_at(writer: Writer) -> None
     with writer.views.open() as view:
         assert view.sessions() == [(other, 4_000)]
         assert view.ephemerals_by_session() == {}
-        assert view.sweep_candidates() == []
+        assert view.sweep_candidates(b"", 10) == []
 
 
 def test_the_log_from_the_middle_of_a_batch(writer: Writer) -> None:

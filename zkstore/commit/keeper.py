@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +26,7 @@ from zkstore.tree import node as nodes
 
 _log = logging.getLogger("zkstore.keeper")
 _SLOW_CHECK_S: Final = 1.0
+_SWEEP_PAGE: Final = 4000  # containers and TTL nodes looked at in one beat: some 20 ms
 _STALE_VIEW_CHECKS: Final = 3  # seconds that a view may live
 
 
@@ -48,7 +48,7 @@ class Keeper:
         self._on_stale_reader = on_stale_reader
         self._expiry_due = self._slow_due = self._checkpoint_due = time.monotonic()
         self._sweep_due = self._beat_due = self._checkpoint_due
-        self._sweep: deque[bytes] = deque()
+        self._sweep_since: bytes | None = None  # where the sweep under way goes on
         self._sweep_allowance = 0.0
         self._held: dict[tuple[int, int], int] = {}  # (pid, LMDB's transaction id) → checks seen
         self._newest_id = 0  # LMDB's, at the last check
@@ -139,29 +139,28 @@ class Keeper:
 
     def _sweep_some(self, now: float) -> None:
         """Delete due containers and TTL nodes, not faster than the configured pace."""
-        settings = self._loop.settings
-        if now >= self._sweep_due:
+        settings, writer = self._loop.settings, self._loop.writer
+        if self._sweep_since is None and now >= self._sweep_due:
             self._sweep_due = now + settings.container_check_interval_ms / 1000
-            self._sweep = deque(self._candidates())
+            self._sweep_since = b""
             self._sweep_allowance = 1.0
-        if not self._sweep or self._loop.writer.stalled:
+        if self._sweep_since is None or writer.stalled:
             return
         pace = settings.container_per_minute_max / 60_000 * HEARTBEAT_INTERVAL_MS
         self._sweep_allowance = min(self._sweep_allowance + pace, BATCH_REQUESTS_MAX)
+        with writer.views.open() as view:
+            page = view.sweep_candidates(self._sweep_since, _SWEEP_PAGE)
+        self._sweep_since = page[-1][0] + b"\0" if len(page) == _SWEEP_PAGE else None
+        now_ms = wall_ms()
         with self._loop.source:
-            while self._sweep and self._sweep_allowance >= 1:
-                path = self._sweep.popleft()
-                # The list may be a minute old: a node that was renewed since stays.
-                if self._is_due(self._loop.source.node(path), wall_ms()):
+            for key, path in page:
+                if self._is_due(self._loop.source.node(path), now_ms):
+                    if self._sweep_allowance < 1:
+                        self._sweep_since = key
+                        return
                     self._sweep_allowance -= 1
                     zxid = self._loop.next_zxid()
                     self._loop.propose(self._loop.prep.delete_container(zxid, path))
-
-    def _candidates(self) -> list[bytes]:
-        """The containers and TTL nodes that are due now."""
-        now_ms = wall_ms()
-        with self._loop.writer.views.open() as view:
-            return [p for p in view.sweep_candidates() if self._is_due(view.node(p), now_ms)]
 
     def _is_due(self, value: bytes | None, now_ms: int) -> bool:
         """Reference E17, E18."""

@@ -79,6 +79,27 @@ def children_prefix(path: bytes) -> bytes:
     return b"n" + parent + b"\0"
 
 
+def deeper_prefix(path: bytes) -> bytes:
+    """What the keys of all deeper descendants begin with, but for those behind a hash."""
+    return b"n/" if path == b"/" else b"n" + path + b"/"
+
+
+def hashes_children(path: bytes) -> bool:
+    """Whether the keys of the node's children hold only a hash of its path."""
+    return len(path) > _PARENT_BYTES_MAX
+
+
+def tells_paths(key: bytes) -> bool:
+    """Whether a node's key tells its path, and the keys of its children theirs: no hashes."""
+    return len(key) <= 1 + _PARENT_BYTES_MAX and HASHED not in key
+
+
+def parent_and_name(key: bytes) -> tuple[bytes, bytes]:
+    """A node's parent and name as they are in its key, hashed or not; a parent "" is the root."""
+    parent, _, name = key[1:].partition(b"\0")
+    return parent, name
+
+
 def data_key(data_id: int) -> bytes:
     return b"d" + pack_long(data_id)
 

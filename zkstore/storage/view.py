@@ -11,6 +11,7 @@ Design: methods hand out the stored bytes; decoding is tree/node.py's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 import lmdb
@@ -126,13 +127,33 @@ class View:
         """All (path, value) below a node, parents first."""
         return descendants(self.children, self.node, path)
 
+    def count_below(self, path: bytes) -> int:
+        """How many nodes are below a node. Only keys are read, where they tell the paths."""
+        if schema.hashes_children(path):
+            return sum(1 for _ in self.descendants(path))
+        count = 0 if path != b"/" else -1  # the root's own key is the empty name below itself
+        for prefix in (schema.children_prefix(path), schema.deeper_prefix(path)):
+            for key in scan.keys(self._txn, prefix):
+                count += 1
+                if schema.tells_paths(key):
+                    continue
+                parent, name = schema.parent_and_name(key)
+                if name.startswith(schema.HASHED):
+                    value = self._get(key)
+                    assert value is not None, key
+                    name = nodes.long_name_of(value)
+                below = parent + b"/" + name
+                if schema.hashes_children(below):
+                    count += self.count_below(below)
+        return count
+
     def ephemerals(self, session_id: int) -> list[bytes]:
         """The paths that a session owns."""
         return self._values(schema.ephemerals_prefix(session_id))
 
-    def sweep_candidates(self) -> list[bytes]:
-        """The paths of all containers and TTL nodes."""
-        return self._values(schema.SWEEP)
+    def sweep_candidates(self, since: bytes, count: int) -> list[scan.Item]:
+        """(key, path) of some containers and TTL nodes, from a key on (empty: the first)."""
+        return list(islice(scan.items(self._txn, schema.SWEEP, since=since), count))
 
     def _values(self, prefix: bytes) -> list[bytes]:
         return [value for _, value in scan.items(self._txn, prefix)]
