@@ -40,7 +40,7 @@ class Summary:
     nodes: int = 0
     size: int = 0
     depths: list[tuple[int, int]] = field(default_factory=list)  # by depth: nodes, bytes
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)  # those with children
     biggest: list[tuple[int, bytes]] = field(default_factory=list)  # bytes, path
     families: list[tuple[int, bytes]] = field(default_factory=list)  # children, path
 
@@ -65,7 +65,7 @@ def of(found: Iterable[Seen], root: bytes, depth: int, top: int) -> Summary:
         if levels:
             levels[-1].nodes += part.nodes + 1
             levels[-1].size += part.size
-        if len(levels) <= depth:
+        if len(levels) <= depth and (part.children or not levels):
             total.parts.append(part)
 
     for path, _, size, _ in found:
@@ -99,7 +99,7 @@ def table(total: Summary) -> str:
     ]
     for depth, (nodes, size) in enumerate(total.depths):
         lines.append(f"{depth:>5} {nodes:>10} {size_text(size):>9}")
-    lines += ["", "part: nodes below it, data with its own"]
+    lines += ["", "parts that have children: nodes below, data with their own"]
     for part in total.parts:
         lines.append(f"{part.nodes:>10} {size_text(part.size):>9}  {text(part.path)}")
     lines += ["", "biggest nodes"]
