@@ -80,10 +80,13 @@ def test_it_is_the_installed_package_that_runs(installed: Path) -> None:
 
 def test_every_command_answers_help(installed: Path) -> None:
     command = str(installed / "bin" / "zkstore")
-    assert run(installed, command, "--version") == f"zkstore {VERSION}\n"
+    listed_version = f"zkstore {VERSION}\n"
+    assert run(installed, command, "--version") == listed_version
     (metadata,) = installed.glob("*.dist-info")
     points = Distribution.at(metadata).entry_points
-    assert [point.name for point in points.select(group="console_scripts")] == ["zkstore"]
+    scripts = {point.name for point in points.select(group="console_scripts")}
+    assert scripts == {"zkstore", "zkServer.sh"}
+    assert run(installed, str(installed / "bin" / "zkServer.sh"), "version") == listed_version
     listed = run(installed, command, "--help")
     for point in points.select(group="zkstore.commands"):
         assert f"\n  {point.name} " in listed
