@@ -16,6 +16,7 @@ REQUEST_BYTES_OUTSTANDING_MAX: Final = 32 << 20  # of a worker's clients; beyond
 # how long a connection that is closed waits for the client to read the rest
 CLOSE_LINGER_MS: Final = 3000
 DROP_LINGER_MS: Final = 100  # its session is gone or elsewhere, and somebody may be waiting
+READS_TURN_S: Final = 0.01  # of pipelined reads of one client, then the others have a turn
 CONNECT_FRAME_BYTES_MAX: Final = 1024  # a ConnectRequest has 44 or 45 bytes
 IDENTITIES_MAX: Final = 256  # that a connection may prove; each change sends them all
 

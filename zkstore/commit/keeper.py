@@ -20,6 +20,7 @@ from typing import Final
 from zkstore.commit.loop import Loop
 from zkstore.constants import BATCH_REQUESTS_MAX, HEARTBEAT_INTERVAL_MS, SILENT_BEATS_MAX
 from zkstore.errors import StorageFull
+from zkstore.observability.log import Limited
 from zkstore.storage.env import Replica, Reserve
 from zkstore.storage.writer import wall_ms
 from zkstore.tree import node as nodes
@@ -52,6 +53,7 @@ class Keeper:
         self._sweep_allowance = 0.0
         self._held: dict[tuple[int, int], int] = {}  # (pid, LMDB's transaction id) → checks seen
         self._newest_id = 0  # LMDB's, at the last check
+        self._put_off = Limited(_log, logging.WARNING)
         self._stopped = False
         replica.checkpointer.on_done = self._checkpoint_done
         self._look_at_disk()
@@ -95,7 +97,7 @@ class Keeper:
         try:
             self._loop.writer.finish_checkpoint()
         except StorageFull as e:
-            _log.warning("checkpoint put off: %s", e)
+            self._put_off("checkpoint put off: %s", e)
 
     # ---- the disk
 

@@ -244,7 +244,8 @@ class Loop:
             self._refused("disk full: session %#x's write refused", session.session_id)
             self._defer_error(connection, xid, Code.SYSTEM_ERROR)
         elif kind == op.CLOSE_SESSION:
-            self._waiting[self.sessions.close(connection, xid)] = (connection, xid)
+            connection.behind = zxid = self.sessions.close(connection, xid)
+            self._waiting[zxid] = (connection, xid)
         elif kind == op.RECONFIG:
             code = Code.RECONFIG_DISABLED
             zxid = self.next_zxid()
@@ -277,6 +278,7 @@ class Loop:
         """Propose a client's txn; it waits for the reply."""
         self.propose(txn)
         self._waiting[txn.zxid] = (connection, xid)
+        connection.behind = txn.zxid
 
     def propose(self, txn: Txn) -> None:
         """Hand a txn to the core; every txn of this process goes this way."""
@@ -297,10 +299,17 @@ class Loop:
         self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)))
 
     def _defer_error(self, connection: Connection, xid: int, code: Code) -> None:
-        self._defer(connection, _refusal(xid, code))
+        """A refusal waits for the connection's own earlier answers only."""
+        applied = self.writer.applied
+        if connection.behind <= applied:
+            frame = replies.error(xid, applied, code)
+            connection.port.put(ipc.REPLY, connection.number, applied, frame)
+        else:
+            self._defer(connection, _refusal(xid, code))
 
     def _defer(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
-        self._deferred.append(Deferred(self.core.last_proposed, connection, frame))
+        connection.behind = self.core.last_proposed
+        self._deferred.append(Deferred(connection.behind, connection, frame))
 
     # ---- the turn
 

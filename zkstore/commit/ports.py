@@ -21,7 +21,7 @@ from zkstore.tree.auth import Identity
 class Connection:
     """One client's connection, somewhere behind a port."""
 
-    __slots__ = ("address", "identities", "leaving", "number", "port", "session")
+    __slots__ = ("address", "behind", "identities", "leaving", "number", "port", "session")
 
     def __init__(self, port: Port, number: int, address: str) -> None:
         self.port = port
@@ -29,6 +29,7 @@ class Connection:
         self.address = address
         self.identities: tuple[Identity, ...] = ((b"ip", address.encode()),)
         self.session: Session | None = None
+        self.behind = 0  # the zxid that its last answer waits for; answered if it is applied
         self.leaving = False  # its closeSession is under way, or it was told to go
 
 

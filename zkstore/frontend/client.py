@@ -30,6 +30,7 @@ from zkstore.constants import (
     CONNECT_FRAME_BYTES_MAX,
     DROP_LINGER_MS,
     IDENTITIES_MAX,
+    READS_TURN_S,
     REQUEST_BYTES_OUTSTANDING_MAX,
 )
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
@@ -56,6 +57,8 @@ CLOSED: Final = 3  # nothing more is read; what is to be sent is sent
 _XID_TYPE = INT_INT.unpack_from
 _HEAD = struct.Struct(">iii").unpack_from  # length, xid, type
 _READS = reads.HANDLERS.get
+# Reads whose work grows with the tree: after some ms of them the other clients have a turn.
+_LONG: Final = frozenset(reads.HANDLERS) - {op.GET_DATA, op.EXISTS, op.GET_ACL}
 _PROVING: Final = frozenset((op.AUTH, op.SASL))
 _AUTH_REQUIRED: Final = Code.SESSION_CLOSED_REQUIRE_SASL_AUTH
 _DIRECT: Final = frozenset((op.PING, op.AUTH, op.SASL))
@@ -216,7 +219,8 @@ class Client(asyncio.Protocol):
 
     def _serve(self, data: bytes, now: float) -> int:
         """Serve the requests in `data`; returns where the unserved rest begins. The hot loop."""
-        offset, end = 0, len(data)
+        offset: int = 0
+        end = len(data)
         worker = self.worker
         frame_max = worker.settings.frame_size_bytes_max
         view: View | None = None
@@ -245,6 +249,8 @@ class Client(asyncio.Protocol):
                 produced += len(reply)
                 self.send(reply)
                 self.stats.last(kind, xid, view.applied)
+                if kind in _LONG and time.monotonic() - now > READS_TURN_S:
+                    return offset  # other clients of this worker are waiting; `flush` goes on
         finally:
             self.stats.received += served
             worker.received += served
@@ -386,8 +392,10 @@ class Client(asyncio.Protocol):
         """
         queue = self._queue
         produced = 0
+        started = time.monotonic()
         while queue and self.state == UP and not self._stalled:
-            if produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
+            late = time.monotonic() - started > READS_TURN_S
+            if late or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
                 return view  # `flush` sees to it that the rest follows
             frame, since = queue[0]
             xid, kind = _XID_TYPE(frame)

@@ -48,6 +48,7 @@ FIRST_GENERATION: Final = 1
 # Workers hold one slot each, tools and checkpoints a few; a slot is 64 bytes.
 READERS_MAX: Final = 512
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # LMDB's page size in a file made here
+FULL_BYTES: Final = 1 << 20  # free on a disk that is as good as full
 SUSPECT_NAME: Final = "suspect"  # a file: the data is checked before it is served again
 _SUBDIRECTORY: Final = "zkstore"
 _LOCK_NAME: Final = "lock"
@@ -142,6 +143,10 @@ class Replica:
             )
         finally:
             self.abandon()
+
+    def free_bytes(self) -> int:
+        """Free on the file system of the data file."""
+        return Disk().free_bytes(self.path)
 
     def end_bytes(self) -> int:
         """Where the last page of the data file ends."""
@@ -269,9 +274,14 @@ _DAMAGED: Final = (
 )
 
 
-def storage_error(error: lmdb.Error, what: str) -> ZkstoreError:
-    """What an error of LMDB means: no room, damage, or a disk that is not to be trusted."""
-    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)):
+def storage_error(error: lmdb.Error, what: str, free_bytes: int = FULL_BYTES + 1) -> ZkstoreError:
+    """What an error of LMDB means: no room, damage, or a disk that is not to be trusted.
+
+    LMDB tells a write that was cut short as EIO; where nothing is free that is a full disk. A
+    commit is never flushed, so there is nothing that could have been lost.
+    """
+    cut_short = free_bytes <= FULL_BYTES and not isinstance(error, (*_DAMAGED, lmdb.PanicError))
+    if cut_short or isinstance(error, (lmdb.DiskError, lmdb.MapFullError)):
         return StorageFull(f"{what}: {error}")
     if isinstance(error, _DAMAGED):
         return CorruptionError(f"{what}: {error}")

@@ -27,11 +27,13 @@ from zkstore.errors import CorruptionError, StorageFull, ZkstoreError
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.storage import scan, schema, txnlog
+from zkstore.storage.batches import StoredTree
 from zkstore.storage.env import storage_error
 from zkstore.storage.generation import Generation
 from zkstore.storage.sorter import Item
 from zkstore.storage.still import Still, drop_pages_of
 from zkstore.tree import node as nodes
+from zkstore.tree import quota
 from zkstore.tree.paths import split
 
 _VIEW_ITEMS: Final = 5000
@@ -206,6 +208,9 @@ class HotCopy:
                 last, label = _label(view)
                 newest = schema.zxid_of(items[-1][0]) if items else logged
                 if newest == last and len(touched) <= _TOUCHED_MAX:
+                    # A quota's usage changes without an effect, as no client sees a write.
+                    tree = StoredTree(view)
+                    touched.paths.update(path for path, _ in tree.descendants(quota.ROOT))
                     changes = self._changes(view, touched, label.totals.next_acl_id)
                     self._store(apart, items, changes)
                     return last
@@ -242,9 +247,7 @@ class HotCopy:
                 changes.append((schema.acl_key(acl_id), encoded))
                 changes.append((schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big")))
         self._next_acl_id = next_acl_id
-        changes += (
-            (schema.ephemeral_key(owner, path), None) for owner, path in touched.ephemerals
-        )
+        changes += ((schema.ephemeral_key(owner, path), None) for owner, path in touched.ephemerals)
         for path in touched.paths:
             key = schema.node_key(path)
             value = get(key)
@@ -320,9 +323,7 @@ def live_batches(env: lmdb.Environment, path: Path, after: int) -> Iterator[tupl
         drop_pages_of(path)
 
 
-def copy_still(
-    source: Still, generation: Generation, progress: Callable[[str, int], None]
-) -> None:
+def copy_still(source: Still, generation: Generation, progress: Callable[[str, int], None]) -> None:
     """Copy every record of a file that nobody writes."""
 
     def items() -> Iterator[Item]:

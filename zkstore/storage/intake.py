@@ -174,9 +174,7 @@ def _epochs(source: Path, zxid: int) -> tuple[int, int]:
     return max(found), found[1]
 
 
-def log_records(
-    logs: list[Found], after: int, warn: Callable[[str], None]
-) -> Iterator[Logged]:
+def log_records(logs: list[Found], after: int, warn: Callable[[str], None]) -> Iterator[Logged]:
     """Every txn behind `after`, in order and without a gap.
 
     Raises: CorruptionError, naming file, offset and zxid.
@@ -317,9 +315,7 @@ class _Import:
                 " made whole"
             )
 
-    def _commit(
-        self, pending: list[Logged], seals: apache_snapshot.Seals, fuzzy_upto: int
-    ) -> None:
+    def _commit(self, pending: list[Logged], seals: apache_snapshot.Seals, fuzzy_upto: int) -> None:
         """One LMDB transaction with all of them, as the server's own batches."""
         report = self._report
         entries: list[bytes | Effects] = []
@@ -333,13 +329,9 @@ class _Import:
                 if not all(path.isascii() for path in effects[1::6] if isinstance(path, bytes)):
                     self._foreign_names = True
                 if txn.zxid == fuzzy_upto and seals.digest is not None:
-                    self._compare(
-                        report.snapshot, 0, txn.zxid, seals.digest, batch.totals.digest
-                    )
+                    self._compare(report.snapshot, 0, txn.zxid, seals.digest, batch.totals.digest)
                 if split.digest is not None and txn.zxid >= fuzzy_upto:
-                    self._compare(
-                        one.name, one.offset, txn.zxid, split.digest, batch.totals.digest
-                    )
+                    self._compare(one.name, one.offset, txn.zxid, split.digest, batch.totals.digest)
             last = pending[-1].split.txn.zxid
             write_batch(write_txn, batch)
             value = txnlog.encode(

@@ -272,7 +272,9 @@ class Writer:
                 if self.trimming:
                     self._trim(lmdb_txn)
         except lmdb.Error as e:
-            raise storage_error(e, f"LMDB could not commit {len(proposals)} txns") from e
+            free_bytes = self._replica.free_bytes()
+            what = f"LMDB could not commit {len(proposals)} txns"
+            raise storage_error(e, what, free_bytes) from e
         for zxid, _ in proposals:
             decoded.pop(zxid, None)
         self.totals = totals
