@@ -199,6 +199,32 @@ def test_a_hot_copy_is_one_state_whatever_is_written_meanwhile(
     writer.close()
 
 
+def test_a_hot_copy_has_the_usage_of_quotas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes without an effect in the log."""
+    monkeypatch.setattr("zkstore.storage.hotcopy._VIEW_ITEMS", 3)
+    writer = open_writer(tmp_path / "live")
+    perform(
+        writer,
+        create(1, b"/zz", b""),
+        create(2, b"/zookeeper/quota/zz"),
+        create(3, b"/zookeeper/quota/zz/zookeeper_limits", b"count=5,bytes=50"),
+        create(4, b"/zookeeper/quota/zz/zookeeper_stats", b"count=0,bytes=0"),
+    )
+    last = 4
+
+    def write(_size: int) -> None:
+        nonlocal last
+        last += 1
+        perform(writer, create(last, b"/zz/n%d" % last, b"data"))
+
+    hot_copy(writer, tmp_path / "copy", write)
+    assert copied(tmp_path / "copy") == records(writer)
+    assert damages(tmp_path / "copy") == []
+    writer.close()
+
+
 def walked(writer: Writer) -> list[tuple[bytes, bytes]]:
     with writer.views.open() as view:
         return list(view.descendants(b"/"))

@@ -102,7 +102,7 @@ class Reader:
                 if more and len(piece) - at <= _RECORD_BYTES_MAX:
                     piece, start, at = piece[at:] + more, start + at, 0
                     continue
-                found = _PADDING if at == len(piece) else _TORN_BY_END
+                found = _TORN_BY_END if piece[at:].strip(b"\0") else _PADDING
             self._finish(piece, at, start, found)
             return
 
