@@ -217,7 +217,7 @@ def test_a_hot_copy_has_the_usage_of_quotas(
     def write(_size: int) -> None:
         nonlocal last
         last += 1
-        perform(writer, create(last, b"/zz/n%d" % last, b"data"))
+        perform(writer, txn(last, op.SET_DATA, b"/zz", b"x" * (last % 40), last))
 
     hot_copy(writer, tmp_path / "copy", write)
     assert copied(tmp_path / "copy") == records(writer)

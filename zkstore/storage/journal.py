@@ -228,7 +228,10 @@ def read_back(directory: Path, disk: Disk, position: JournalPosition) -> tuple[l
 
 
 def whole_behind_damage(directory: Path, disk: Disk, position: JournalPosition) -> list[bytes]:
-    """The payloads of whole records behind the one that recovery ends at; none if that is the end."""
+    """The payloads of whole records behind the one that recovery ends at; none if nothing is lost.
+
+    Order:  as they were appended.
+    """
     reading = _read(directory, disk, position)
     found: dict[int, bytes] = {}
     if reading.damage and reading.secret:
