@@ -195,3 +195,6 @@ async def test_a_server_that_says_nothing() -> None:
         assert len(silent) == 1
         await client.close()
     mute.close()
+    for writer in silent:
+        writer.close()
+        await writer.wait_closed()
