@@ -192,7 +192,7 @@ class Loop:
         if kind == ipc.OPEN:
             assert isinstance(payload, str)
             if self.ports.open(port, number, payload) is None:
-                port.put(ipc.CLOSE, number, 0, f"too many connections from {payload}")
+                port.put(ipc.CLOSE, number, 0, self.ports.why_refused(payload))
             return
         if kind == ipc.TOUCHES:
             assert isinstance(payload, list)

@@ -88,6 +88,12 @@ class Ports:
         port.connections[number] = connection
         return connection
 
+    def why_refused(self, address: str) -> str:
+        """For the log: which limit a client from this address met."""
+        if 0 < self._per_address_max <= self._addresses[address]:
+            return f"too many connections from {address}: maxClientCnxns={self._per_address_max}"
+        return f"too many connections: maxCnxns={self._total_max}"
+
     def close(self, connection: Connection) -> None:
         """The connection is gone."""
         if connection.port.connections.pop(connection.number, None) is None:
