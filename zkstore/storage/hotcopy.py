@@ -159,14 +159,15 @@ class HotCopy:
         self._pause(size)
 
     def _copy_log(self, since: int) -> int:
-        """The log up to its end, or `since` on if it is longer; returns its last zxid."""
+        """The log up to what one view shows as its end; returns its last zxid."""
         start = schema.LOG
         last = -1
-        while True:
+        newest = 0
+        while last < newest:
             with self._env.begin() as view:
                 items, apart, size = self._log_piece(view, start)
-            if not items:
-                return last
+                # Where it ends now: to follow it any further might never end.
+                newest = newest or _label(view)[0]
             first_zxid = txnlog.first_zxid_of(items[0][1])
             if last < 0 and first_zxid > since + 1:
                 raise _too_slow()
@@ -175,6 +176,7 @@ class HotCopy:
             last = schema.zxid_of(items[-1][0])
             start = items[-1][0] + b"\0"
             self._account(size, len(items))
+        return last
 
     def _log_piece(
         self, view: lmdb.Transaction, start: bytes, limit: int = _VIEW_BYTES
@@ -301,13 +303,18 @@ def _too_slow() -> ZkstoreError:
 
 
 def live_batches(env: lmdb.Environment, path: Path, after: int) -> Iterator[tuple[int, bytes]]:
-    """(last zxid, value) of the log's batches behind `after` up to its end, in short views."""
+    """(last zxid, value) of the log's batches behind `after`, in short views.
+
+    Up to where the log ended at the first of them: a busy server's never ends.
+    """
     start = schema.log_key(after + 1)
-    while True:
+    newest = 0
+    while schema.zxid_of(start) <= newest or not newest:
         piece: list[Item] = []
         size = 0
         try:
             with env.begin() as view:
+                newest = newest or _label(view)[0]
                 for item in scan.items(view, schema.LOG, since=start):
                     piece.append(item)
                     size += len(item[1])
@@ -319,7 +326,7 @@ def live_batches(env: lmdb.Environment, path: Path, after: int) -> Iterator[tupl
             return
         for key, value in piece:
             yield schema.zxid_of(key), value
-        start = piece[-1][0] + b"\0"
+        start = schema.log_key(schema.zxid_of(piece[-1][0]) + 1)
         drop_pages_of(path)
 
 
