@@ -31,6 +31,7 @@ from zkstore.tree import node as nodes
 
 SESSION_TIMEOUT_MS: Final = 60_000  # longer than any test: no session expires
 PIPELINE_MAX: Final = 8
+SYSTEM_ERROR: Final = -1
 _NAMES: Final = 6
 _CLOSE_CHANCE: Final = 0.04
 _SIZES: Final = (0, 10, 10, 200, 1000, 3000)
@@ -96,6 +97,30 @@ class Author:
             return
         client.cut()
         await client.ended()
+
+    async def write_while_some_fail(self, address: tuple[str, int], count: int) -> int:
+        """Write one by one, on a disk that may fail; returns how many writes were refused.
+
+        What is refused (SystemError) must not be there later; what is not answered may be.
+        """
+        refused = 0
+        try:
+            client = await self._connect(address, lambda: False)
+            for _ in range(count):
+                (future,) = client.send(self._step())
+                call = await soon(future)
+                if call.error:
+                    assert call.error == SYSTEM_ERROR, call
+                    self._states.pop()
+                    refused += 1
+                else:
+                    self._acknowledged = len(self._states) - 1
+                    self.written += 1
+        except (RefusedError, ConnectionError):
+            return refused
+        client.cut()
+        await client.ended()
+        return refused
 
     async def resume(self, address: tuple[str, int]) -> None:
         """Take the session over, if there is one: then no write is under way any more.

@@ -35,7 +35,7 @@ from zkstore.storage.disk import Disk
 LIVES: Final = 4
 AUTHORS: Final = 3
 # Records larger than a segment among them.
-_SIZES: Final = (0, 10, 10, 200, 1000, 3000, 40_000)
+SIZES: Final = (0, 10, 10, 200, 1000, 3000, 40_000)
 # Small, so that segments, checkpoints and the log's front move often in a short life.
 _SETTINGS: Final[dict[str, Any]] = {
     "journal_segment_bytes": 16 << 10,
@@ -55,7 +55,7 @@ class Broken(AssertionError):
     """What survived is not what it must be."""
 
 
-def _settings(root: Path, without: str) -> Settings:
+def settings_of(root: Path, without: str) -> Settings:
     return Settings(data_dir=str(root), force_sync=_FLUSHES[without], **_SETTINGS)
 
 
@@ -64,7 +64,7 @@ def check(root: Path, authors: list[Author], without: str) -> None:
 
     Raises: Broken, ZkstoreError.
     """
-    opened = open_writer(_settings(root, without), Disk())
+    opened = open_writer(settings_of(root, without), Disk())
     try:
         with opened.writer.views.open() as view:
             found = faults(view, authors)
@@ -84,7 +84,7 @@ class Life:
         self._disk = SimDisk(root)
         self._disk.on_map_flush = self._in_map_flush
         self._acknowledged = threading.Event()
-        self._server = zkstore.Server(root, disk=self._disk, settings=_settings(root, without))
+        self._server = zkstore.Server(root, disk=self._disk, settings=settings_of(root, without))
 
     def _in_map_flush(self) -> None:
         """Have something acknowledged, and applied, in the middle of the flush."""
@@ -124,7 +124,7 @@ def run(seed: int, folder: Path, *, without: str = "", lives: int = LIVES) -> in
     Raises: Broken, RefusedError, or what opening the storage raises.
     """
     rng = random.Random(seed)
-    authors = [Author(number, random.Random(rng.random()), _SIZES) for number in range(AUTHORS)]
+    authors = [Author(number, random.Random(rng.random()), SIZES) for number in range(AUTHORS)]
     root = folder / "life0"
     root.mkdir(parents=True)
     for number in range(lives):
