@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import mmap
 import os
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -96,3 +99,25 @@ def test_no_session_expires_right_after_a_stall(
         return left
 
     assert asyncio.run(run()) == [1, 0]
+
+
+def test_a_client_that_is_gone_when_it_is_accepted_costs_nothing() -> None:
+    class Gone(socket.socket):
+        def setsockopt(self, *_: Any) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    class Listening(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            return gone, None
+
+    gone = Gone()
+    worker: Any = None
+
+    async def run() -> None:
+        with Listening() as listening, mmap.mmap(-1, 4) as counts:
+            acceptor = process.Acceptor(listening, worker, counts, 0, 1, keep_alive=False)
+            acceptor._on_readable()
+            assert counts[:4] == bytes(4)
+
+    asyncio.run(run())
+    assert gone.fileno() == -1

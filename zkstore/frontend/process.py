@@ -102,11 +102,15 @@ class Acceptor:
                 self.stop()
                 self._aio.call_later(_NO_ROOM_S, self.start)
             return  # else another worker was quicker, or the client is gone already
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._keep_alive:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        try:
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._keep_alive:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except OSError:
+            sock.close()  # some systems refuse it once the client is gone
+            return
         self.count(self._counted(self._index) + 1)
         connecting = self._aio.create_task(
             self._aio.connect_accepted_socket(self._worker.client, sock)
