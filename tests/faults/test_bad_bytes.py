@@ -154,6 +154,19 @@ def test_an_unknown_operation_waits_for_its_turn(unhurt: Replica) -> None:
     assert [error_of(reply) for reply in replies] == [0, UNIMPLEMENTED]
 
 
+def test_a_refusal_waits_for_its_turn(unhurt: Replica) -> None:
+    """Answers that take no txn keep to the order among themselves as well."""
+    broken = requests.raw(requests.OPCODES["create"], b"\0")
+    some = [requests.sync("/"), broken, requests.sync("/"), broken, broken, requests.set_data("/", b"")]
+    some += [broken, requests.sync("/"), requests.exists("/")]
+    for _ in range(20):
+        connection = unhurt.connect()
+        numbered = enumerate(some, start=1)
+        connection.send(*(i32(xid) + i32(one.opcode) + one.body for xid, one in numbered))
+        assert [Reader(connection.recv()).i32() for _ in some] == list(range(1, len(some) + 1))
+        connection.close()
+
+
 def conversation() -> list[Request]:
     return [
         requests.create("/bytes", b"1"),

@@ -301,7 +301,7 @@ class Loop:
     def _defer_error(self, connection: Connection, xid: int, code: Code) -> None:
         """A refusal waits for the connection's own earlier answers only."""
         applied = self.writer.applied
-        if connection.behind <= applied:
+        if connection.behind <= applied and not connection.deferred:
             frame = replies.error(xid, applied, code)
             connection.port.put(ipc.REPLY, connection.number, applied, frame)
         else:
@@ -309,6 +309,7 @@ class Loop:
 
     def _defer(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
         connection.behind = self.core.last_proposed
+        connection.deferred += 1
         self._deferred.append(Deferred(connection.behind, connection, frame))
 
     # ---- the turn
@@ -375,6 +376,7 @@ class Loop:
         deferred = self._deferred
         while deferred and deferred[0].after <= upto:
             _, connection, frame = deferred.popleft()
+            connection.deferred -= 1
             zxid = min(upto, self.writer.applied)
             connection.port.put(ipc.REPLY, connection.number, zxid, frame(zxid))
 
@@ -397,6 +399,7 @@ class Loop:
             if waiter is not None:
                 connection, xid = waiter
                 connection.leaving = False
+                connection.deferred += 1
                 frame = _refusal(xid, Code.SYSTEM_ERROR)
                 answers.append((proposal.zxid, 0, Deferred(proposal.zxid, connection, frame)))
         answers.sort(key=lambda answer: answer[:2])

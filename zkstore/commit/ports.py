@@ -21,7 +21,9 @@ from zkstore.tree.auth import Identity
 class Connection:
     """One client's connection, somewhere behind a port."""
 
-    __slots__ = ("address", "behind", "identities", "leaving", "number", "port", "session")
+    __slots__ = (
+        "address", "behind", "deferred", "identities", "leaving", "number", "port", "session",
+    )  # fmt: skip
 
     def __init__(self, port: Port, number: int, address: str) -> None:
         self.port = port
@@ -30,6 +32,7 @@ class Connection:
         self.identities: tuple[Identity, ...] = ((b"ip", address.encode()),)
         self.session: Session | None = None
         self.behind = 0  # the zxid that its last answer waits for; answered if it is applied
+        self.deferred = 0  # answers without a txn that are not given yet
         self.leaving = False  # its closeSession is under way, or it was told to go
 
 
