@@ -32,6 +32,11 @@ BATCH_REQUESTS_MAX: Final = 1000  # requests prepared for one journal record
 BATCH_BYTES_MAX: Final = 4 << 20  # request bytes after which a batch is closed
 OUTSTANDING_PROPOSALS_MAX: Final = 10_000
 
+# ---- what one of Keeper's requests may touch: longer, and everybody waits for it
+REMOVE_RECURSIVE_NODES_MAX: Final = 10_000
+REMOVE_RECURSIVE_BYTES_MAX: Final = 4 << 20  # of their paths, which the txn lists
+LIST_RECURSIVE_NODES_MAX: Final = 100_000
+
 # ---- sessions
 PASSWORD_BYTES: Final = 16
 CLOSE_SESSION_PATHS_BYTES_MAX: Final = 512 << 10  # paths listed in a closeSession txn, else none
@@ -48,5 +53,6 @@ LOG_TRIM_BATCHES_MAX: Final = 2  # batches trimmed for each one appended
 
 assert CLIENT_WRITE_BUFFER_BYTES_HIGH < CLIENT_WRITE_BUFFER_BYTES_MAX
 assert HEARTBEAT_INTERVAL_MS * 4 <= 1000
+assert REMOVE_RECURSIVE_BYTES_MAX <= BATCH_BYTES_MAX
 assert BATCH_BYTES_MAX < IPC_MESSAGE_BYTES_MAX
 assert INLINE_DATA_BYTES_MAX < 2000  # a larger value would go to LMDB's overflow pages

@@ -37,7 +37,7 @@ from zkstore.storage.view import View
 from zkstore.storage.writer import Applied, Writer, wall_ms
 from zkstore.tree.acl import Acl
 from zkstore.tree.auth import Providers
-from zkstore.tree.prep import Prep
+from zkstore.tree.keeper_prep import KeeperPrep
 from zkstore.tree.quota import Enforcer
 from zkstore.zab.core import Core
 from zkstore.zab.ready import HardState, Proposal, Ready
@@ -46,7 +46,7 @@ _log = logging.getLogger("zkstore.commit")
 _XID_TYPE = INT_INT.unpack_from
 _UNCHECKED: Final = 16  # requests between two looks at the limits of a batch
 # What the disk has to have room for; deletes, closes and checks go on out of the reserve.
-_GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI}
+_GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI, op.CREATE_IF_NOT_EXISTS}
 
 
 class Deferred(NamedTuple):
@@ -64,9 +64,11 @@ class TreeSource:
     acl: Callable[[int], Acl]
     ephemerals: Callable[[int], list[bytes]]
     descendants: Callable[[bytes], Iterator[tuple[bytes, bytes]]]
+    children: Callable[[bytes], list[bytes]]
 
     def __init__(self, writer: Writer) -> None:
         self._views = writer.views
+        self.pending = writer.pending
         self._view: View | None = None
         self._now_ms = 0
 
@@ -80,6 +82,7 @@ class TreeSource:
         # The view's own methods: a layer between would cost a call for every node.
         self.node, self.acl, self.ephemerals = view.node, view.acl, view.ephemerals
         self.descendants = view.descendants
+        self.children = view.children
         self._now_ms = wall_ms()
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +108,7 @@ class Loop:
         self._enforcer = (
             Enforcer(self.source, lambda: writer.quotas) if settings.enforce_quota else None
         )
-        self.prep = Prep(
+        self.prep = KeeperPrep(
             self.source,
             providers,
             ttl_enabled=settings.extended_types_enabled,
@@ -348,6 +351,7 @@ class Loop:
         """Replies to the txns that became visible."""
         waiting = self._waiting
         deferred = self._deferred
+        reshape = self.prep.reshape
         for txn, (error, body) in applied:
             zxid = txn.zxid
             if deferred and deferred[0].after < zxid:
@@ -368,6 +372,8 @@ class Loop:
                 if error:
                     frame = replies.error(xid, zxid, error)
                 else:
+                    if reshape and zxid in reshape:
+                        body = reshape.pop(zxid)(body)
                     frame = replies.reply(xid, zxid, body)
                 connection.port.outbox += (ipc.REPLY, connection.number, zxid, frame)
 
@@ -391,6 +397,7 @@ class Loop:
         answers = [(one.after, 1, one) for one in self._deferred]
         for proposal in proposals:
             waiter = self._waiting.pop(proposal.zxid, None)
+            self.prep.reshape.pop(proposal.zxid, None)
             txn = txns.decode(proposal.txn)
             if txn.type == op.CREATE_SESSION:
                 self.sessions.withdrawn(txn.zxid)

@@ -34,7 +34,7 @@ from zkstore.constants import (
     REQUEST_BYTES_OUTSTANDING_MAX,
 )
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
-from zkstore.frontend import reads
+from zkstore.frontend import keeper_reads, reads
 from zkstore.jute.codec import INT_INT, NULL, unpack_int
 from zkstore.observability.metrics import Summary
 from zkstore.proto import fourletter, replies, requests
@@ -56,9 +56,9 @@ CLOSED: Final = 3  # nothing more is read; what is to be sent is sent
 
 _XID_TYPE = INT_INT.unpack_from
 _HEAD = struct.Struct(">iii").unpack_from  # length, xid, type
-_READS = reads.HANDLERS.get
+_READS = keeper_reads.HANDLERS.get
 # Reads whose work grows with the tree: after some ms of them the other clients have a turn.
-_LONG: Final = frozenset(reads.HANDLERS) - {op.GET_DATA, op.EXISTS, op.GET_ACL}
+_LONG: Final = frozenset(keeper_reads.HANDLERS) - {op.GET_DATA, op.EXISTS, op.GET_ACL}
 _PROVING: Final = frozenset((op.AUTH, op.SASL))
 _AUTH_REQUIRED: Final = Code.SESSION_CLOSED_REQUIRE_SASL_AUTH
 _DIRECT: Final = frozenset((op.PING, op.AUTH, op.SASL))
@@ -77,6 +77,7 @@ class Client(asyncio.Protocol):
         self.port = 0
         self.identities: tuple[Identity, ...] = ()
         self.watched_paths: set[bytes] = set()
+        self.knows_keeper = False  # it has asked for Keeper's feature flags
         self.heard_ms = 0
         self.since = time.monotonic()
         self.stats = Stats()

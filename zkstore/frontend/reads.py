@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 from zkstore.constants import CLIENT_WRITE_BUFFER_BYTES_MAX
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.jute.codec import buffer, pack_int, read_buffer, texts, unpack_int
+from zkstore.proto import keeper, replies, requests
 from zkstore.proto import opcodes as op
-from zkstore.proto import replies, requests
 from zkstore.storage.view import View
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
@@ -34,6 +34,11 @@ Handler = Callable[[View, "Client", bytes], bytes]
 
 _PATH: Final = requests.BODY + 4  # where a path begins that is the first field
 _OPEN_ID: Final = -1
+# What tells of operations that are not Apache's, where the tree has no such node.
+_HIDDEN: Final = {
+    path: nodes.create(path, data, zxid=0, time_ms=0, owner=0, acl_id=_OPEN_ID)
+    for path, data in keeper.HIDDEN.items()
+}
 
 
 def _path_and_watch(frame: bytes) -> tuple[bytes, bool]:
@@ -48,11 +53,14 @@ def _path_and_watch(frame: bytes) -> tuple[bytes, bool]:
     return frame[_PATH:end], watch != 0
 
 
-def _readable(view: View, client: Client, path: bytes) -> bytes:
+def readable(view: View, client: Client, path: bytes) -> bytes:
     """The node's value. Raises: NO_NODE, NO_AUTH, in this order (reference F)."""
     value = view.node(path)
     if value is None:
-        raise ZooKeeperError(Code.NO_NODE)
+        value = _HIDDEN.get(path)
+        if value is None:
+            raise ZooKeeperError(Code.NO_NODE)
+        client.knows_keeper = True
     acl_id = nodes.unpack(value)[nodes.ACL_ID]
     if acl_id != _OPEN_ID:
         client.require(view.acl(acl_id), op.READ)
@@ -67,7 +75,7 @@ def _own(path: bytes) -> bytes:
 
 def get_data(view: View, client: Client, frame: bytes) -> bytes:
     path, watch = _path_and_watch(frame)
-    value = _readable(view, client, path)
+    value = readable(view, client, path)
     if watch:
         client.worker.watches.add_data(client, path)
     data = value[nodes.BODY :] if not value[4] else view.data(value)
@@ -79,7 +87,7 @@ def exists(view: View, client: Client, frame: bytes) -> bytes:
     if b"\0" in path:
         raise ZooKeeperError(Code.BAD_ARGUMENTS)
     try:
-        stat = _readable(view, client, path)[nodes.STAT]
+        stat = readable(view, client, path)[nodes.STAT]
     except ZooKeeperError as e:
         if watch and e.code == Code.NO_NODE:
             client.worker.watches.add_data(client, path)
@@ -91,21 +99,21 @@ def exists(view: View, client: Client, frame: bytes) -> bytes:
 
 def get_children(view: View, client: Client, frame: bytes) -> bytes:
     path, watch = _path_and_watch(frame)
-    value = _readable(view, client, path)
+    value = readable(view, client, path)
     if watch:
         client.worker.watches.add_child(client, path)
-    return texts(_children(view, path, value))
+    return texts(children(view, path, value))
 
 
 def get_children2(view: View, client: Client, frame: bytes) -> bytes:
     path, watch = _path_and_watch(frame)
-    value = _readable(view, client, path)
+    value = readable(view, client, path)
     if watch:
         client.worker.watches.add_child(client, path)
-    return texts(_children(view, path, value)) + value[nodes.STAT]
+    return texts(children(view, path, value)) + value[nodes.STAT]
 
 
-def _children(view: View, path: bytes, value: bytes) -> list[bytes]:
+def children(view: View, path: bytes, value: bytes) -> list[bytes]:
     return view.children(_own(path)) if nodes.unpack(value)[nodes.CHILDREN] else []
 
 
@@ -134,7 +142,7 @@ def get_all_children_number(view: View, client: Client, frame: bytes) -> bytes:
     path, _ = read_buffer(frame, requests.BODY)
     if path is None:
         raise RemoteProtocolError("null path")
-    _readable(view, client, path)
+    readable(view, client, path)
     if _own(path) == paths.ROOT:
         total = view.label().totals.nodes
         return pack_int(total - 1 if path else total)  # under its other name the root counts itself
@@ -218,7 +226,7 @@ def multi_read(view: View, client: Client, frame: bytes) -> bytes:
         try:
             if path is None:
                 raise ZooKeeperError(Code.MARSHALLING_ERROR)
-            value = _readable(view, client, path)
+            value = readable(view, client, path)
         except ZooKeeperError as e:
             code = pack_int(int(e.code))
             parts.append(pack_int(op.ERROR) + b"\0" + code + code)
@@ -226,7 +234,7 @@ def multi_read(view: View, client: Client, frame: bytes) -> bytes:
         if kind == op.GET_DATA:
             body = buffer(view.data(value)) + value[nodes.STAT]
         else:
-            body = texts(_children(view, path, value))
+            body = texts(children(view, path, value))
         parts.append(pack_int(kind) + b"\0" + pack_int(0) + body)
         size += len(body)
         if size > CLIENT_WRITE_BUFFER_BYTES_MAX:

@@ -37,6 +37,16 @@ GET_ALL_CHILDREN_NUMBER: Final = 104
 SET_WATCHES2: Final = 105
 ADD_WATCH: Final = 106
 WHO_AM_I: Final = 107
+# ClickHouse Keeper's. Source: ZooKeeperConstants.h.
+FILTERED_LIST: Final = 500
+CHECK_NOT_EXISTS: Final = 501
+CREATE_IF_NOT_EXISTS: Final = 502
+REMOVE_RECURSIVE: Final = 503
+CHECK_STAT: Final = 504
+TRY_REMOVE: Final = 505
+LIST_WITH_STATS_AND_DATA: Final = 506
+LIST_RECURSIVE: Final = 507
+LIST_PAGE: Final = 1001  # zkstore's own
 CREATE_SESSION: Final = -10
 CLOSE_SESSION: Final = -11
 ERROR: Final = -1
@@ -48,11 +58,15 @@ XID_SET_WATCHES: Final = -8
 
 CREATES: Final = frozenset((CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL))
 
+KEEPER_WRITES: Final = frozenset(
+    (CHECK_NOT_EXISTS, CREATE_IF_NOT_EXISTS, REMOVE_RECURSIVE, CHECK_STAT, TRY_REMOVE)
+)
+
 # What goes through the commit process, in the order of its session.
 WRITES: Final = frozenset(
     (
         CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL, DELETE, SET_DATA, SET_ACL,
-        MULTI, RECONFIG, SYNC, CLOSE_SESSION,
+        MULTI, RECONFIG, SYNC, CLOSE_SESSION, *KEEPER_WRITES,
     )
 )  # fmt: skip
 
@@ -116,4 +130,13 @@ SHORT_NAMES: Final[dict[int, str]] = {
     REMOVE_WATCHES: "REMW",
     WHO_AM_I: "HOMI",
     GET_EPHEMERALS: "GETE",
+    FILTERED_LIST: "LSTF",
+    CHECK_NOT_EXISTS: "CHNE",
+    CREATE_IF_NOT_EXISTS: "CRNE",
+    REMOVE_RECURSIVE: "RMRC",
+    CHECK_STAT: "CHST",
+    TRY_REMOVE: "TRYR",
+    LIST_WITH_STATS_AND_DATA: "LSTD",
+    LIST_RECURSIVE: "LSTR",
+    LIST_PAGE: "LSTP",
 }

@@ -155,11 +155,12 @@ def read_set_watches(frame: bytes, offset: int, vectors: int) -> tuple[int, list
     return relative_zxid, lists
 
 
-_WRITE_KINDS: Final = op.CREATES | {op.DELETE, op.SET_DATA, op.CHECK}
+WRITE_KINDS: Final = op.CREATES | {op.DELETE, op.SET_DATA, op.CHECK}
 _READ_KINDS: Final = frozenset((op.GET_DATA, op.GET_CHILDREN))
 
 
-def _read_sub(frame: bytes, kind: int, offset: int) -> tuple[MultiOp, int]:
+def read_sub(frame: bytes, kind: int, offset: int) -> tuple[MultiOp, int]:
+    """One operation in a multi, of the types that Apache has there."""
     if kind in op.CREATES:
         create, offset = read_create(frame, kind, offset)
         if kind != op.CREATE_TTL and not 0 <= create.flags <= op.CONTAINER:
@@ -189,7 +190,7 @@ def read_multi(frame: bytes, *, reads: bool) -> list[MultiOp]:
     Shape:  repeat MultiHeader {int type, bool done, int err} and the record; the end has done set.
     Raises: RemoteProtocolError for a type that may not be there: the reply is MarshallingError.
     """
-    allowed = _READ_KINDS if reads else _WRITE_KINDS
+    allowed = _READ_KINDS if reads else WRITE_KINDS
     ops: list[MultiOp] = []
     offset = BODY
     while True:
@@ -200,5 +201,5 @@ def read_multi(frame: bytes, *, reads: bool) -> list[MultiOp]:
             return ops
         if kind not in allowed:
             raise RemoteProtocolError(f"operation {kind} in a multi")
-        one, offset = _read_sub(frame, kind, offset)
+        one, offset = read_sub(frame, kind, offset)
         ops.append(one)

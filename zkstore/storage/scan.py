@@ -31,10 +31,10 @@ def items(lmdb_txn: lmdb.Transaction, prefix: bytes, since: bytes = b"") -> Iter
             yield key, value
 
 
-def keys(lmdb_txn: lmdb.Transaction, prefix: bytes) -> Iterator[bytes]:
-    """The keys alone: their values are not read."""
+def keys(lmdb_txn: lmdb.Transaction, prefix: bytes, since: bytes = b"") -> Iterator[bytes]:
+    """The keys alone, from `since` on: their values are not read."""
     with lmdb_txn.cursor() as cursor:
-        if not cursor.set_range(prefix):
+        if not cursor.set_range(since or prefix):
             return
         for one in cursor.iternext(keys=True, values=False):
             key = cast(bytes, one)

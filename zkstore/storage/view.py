@@ -123,6 +123,29 @@ class View:
             names.sort()
         return names
 
+    def children_after(self, path: bytes, after: bytes, count: int) -> list[bytes]:
+        """So many names of a node's children behind a name, which need not be there.
+
+        In the order of their keys: names so long that their keys hold hashes come first.
+        """
+        prefix = schema.children_prefix(path)
+        skip = len(prefix)
+        base = b"" if path == b"/" else path
+        since = schema.node_key(base + b"/" + after) if after else b""
+        names: list[bytes] = []
+        for key in scan.keys(self._txn, prefix, since):
+            name = key[skip:]
+            if key == since or not name:
+                continue  # the root's own key is the empty name below itself
+            if name.startswith(schema.HASHED):
+                value = self._get(key)
+                assert value is not None
+                name = nodes.long_name_of(value)
+            names.append(name)
+            if len(names) == count:
+                break
+        return names
+
     def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (path, value) below a node, parents first."""
         return descendants(self.children, self.node, path)

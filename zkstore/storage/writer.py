@@ -188,6 +188,16 @@ class Writer:
         """Keep a txn that was made here, so that applying it need not decode it again."""
         self._decoded[txn.zxid] = txn
 
+    def pending(self, after: int) -> list[Txn]:
+        """The txns made here that are not applied, behind this zxid, in order."""
+        pending = []
+        for zxid in reversed(self._decoded):
+            if zxid <= after:
+                break
+            pending.append(self._decoded[zxid])
+        pending.reverse()
+        return pending
+
     def forget(self, proposals: list[Proposal]) -> None:
         """These will never be applied."""
         for proposal in proposals:

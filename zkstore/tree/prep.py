@@ -79,6 +79,8 @@ class Prep:
         self._made: dict[int, dict[bytes, None]] = {}
         # What a failing multi has to put back: path → the change before; None: outside of a multi.
         self._undo: dict[bytes, Change | None] | None = None
+        # zxid → the reply's body from what applying the txn gives, where that is not the reply
+        self.reshape: dict[int, Callable[[bytes], bytes]] = {}
 
     # ---- changes in flight
 
@@ -162,7 +164,10 @@ class Prep:
                 body: Body = self._prep_set_data(zxid, set_data, identities)
             elif kind == op.MULTI:
                 ops = _multi_ops(frame)
-                body = (self._multi(zxid, session_id, ops, identities),)
+                if ops is None:
+                    body = (self._other_multi(zxid, session_id, frame, identities),)
+                else:
+                    body = (self._multi(zxid, session_id, ops, identities),)
             else:
                 kind, body = self._one(zxid, session_id, kind, frame, identities)
         except ZooKeeperError as e:
@@ -179,7 +184,8 @@ class Prep:
         if kind == op.DELETE:
             delete, _ = requests.read_path_int(frame, offset)
             return kind, self._prep_delete(zxid, delete, identities)
-        assert kind == op.SET_ACL, kind
+        if kind != op.SET_ACL:
+            return self._other(zxid, session_id, kind, frame, identities)
         path, acl, version = requests.read_set_acl(frame, offset)
         return kind, self._prep_set_acl(zxid, path, acl, version, identities)
 
@@ -230,6 +236,19 @@ class Prep:
         if kind == op.DELETE:
             return kind, self._prep_delete(zxid, request, identities)
         return kind, self._prep_check(request, identities)
+
+    # ---- what is not Apache's: tree/keeper_prep.py
+
+    def _other(
+        self, zxid: int, session_id: int, kind: int, frame: bytes, identities: tuple[Identity, ...]
+    ) -> tuple[int, Body]:
+        raise ZooKeeperError(Code.UNIMPLEMENTED)
+
+    def _other_multi(
+        self, zxid: int, session_id: int, frame: bytes, identities: tuple[Identity, ...]
+    ) -> list[tuple[int, Body]]:
+        """Whatever Apache cannot parse; it uses up a zxid, unlike any other request."""
+        raise ZooKeeperError(Code.MARSHALLING_ERROR)
 
     # ---- one operation each, its checks in the order of reference section F
 
@@ -408,12 +427,12 @@ class Prep:
         return Txn(zxid, session_id, cxid, self._now_ms(), op.ERROR, (int(code),))
 
 
-def _multi_ops(frame: bytes) -> list[requests.MultiOp]:
-    """A multi that cannot be parsed uses up a zxid, unlike any other request."""
+def _multi_ops(frame: bytes) -> list[requests.MultiOp] | None:
+    """The operations of a multi; None if it is none of Apache's."""
     try:
         return requests.read_multi(frame, reads=False)
-    except RemoteProtocolError as e:
-        raise ZooKeeperError(Code.MARSHALLING_ERROR, str(e)) from e
+    except RemoteProtocolError:
+        return None
 
 
 _VERSION_ANY: Final = -1
