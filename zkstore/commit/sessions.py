@@ -60,7 +60,8 @@ class Sessions:
         now_ms = monotonic_ms()
         for session_id, timeout_ms in stored:
             self.tracker.add(session_id, timeout_ms, now_ms)
-            if session_id >= self._next_id:
+            # Ids of other servers (imported data) do not count: the top byte is the server's.
+            if session_id >> 56 == self._next_id >> 56 and session_id >= self._next_id:
                 self._next_id = session_id + 1
 
     # ---- connecting
