@@ -157,8 +157,8 @@ def test_an_unknown_operation_waits_for_its_turn(unhurt: Replica) -> None:
 def test_a_refusal_waits_for_its_turn(unhurt: Replica) -> None:
     """Answers that take no txn keep to the order among themselves as well."""
     broken = requests.raw(requests.OPCODES["create"], b"\0")
-    some = [requests.sync("/"), broken, requests.sync("/"), broken, broken, requests.set_data("/", b"")]
-    some += [broken, requests.sync("/"), requests.exists("/")]
+    sync, write, read = requests.sync("/"), requests.set_data("/", b""), requests.exists("/")
+    some = [sync, broken, sync, broken, broken, write, broken, sync, read]
     for _ in range(20):
         connection = unhurt.connect()
         numbered = enumerate(some, start=1)

@@ -1,4 +1,4 @@
-"""What is large in itself: a session with a hundred thousand ephemerals, a txn larger than a frame."""
+"""What is large in itself: a session with 100,000 ephemerals, a txn larger than a frame."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from tests.conformance import requests
 from tests.conformance.requests import EPHEMERAL
 from tests.conformance.wire import (
     ClosedError,
-    ConnectResponse,
     Connection,
+    ConnectResponse,
     DeadlineError,
     connect_request,
 )
@@ -115,7 +115,8 @@ def test_a_stopped_worker_stops_nobody_else(tmp_path: Path) -> None:
         sessions = [Session(replica, f"session{number}") for number in range(CLIENTS)]
         victim = replica.workers()[0]
         os.kill(victim, signal.SIGSTOP)
-        served, stuck = [], []
+        served: list[Session] = []
+        stuck: list[Session] = []
         for one in sessions:
             try:
                 reply = ask(one.connection, requests.set_data("/", b""), 2 if not stuck else 0.1)

@@ -48,9 +48,9 @@ def test_a_second_server_on_the_same_port(tmp_path: Path) -> None:
 
 
 def test_an_embedded_server_on_a_directory_in_use(tmp_path: Path) -> None:
-    with Replica(tmp_path, 1) as first, Bystanders(first, 1):
-        with pytest.raises(DirectoryInUse, match="is in use by process"):
-            zkstore.Server(first.data_dir).start()
+    in_use = pytest.raises(DirectoryInUse, match="is in use by process")
+    with Replica(tmp_path, 1) as first, Bystanders(first, 1), in_use:
+        zkstore.Server(first.data_dir).start()
     with zkstore.Server(first.data_dir) as server, pytest.raises(DirectoryInUse):
         zkstore.Server(server.data_dir).start()
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.conformance import requests
 from tests.conformance.wire import (
-    ConnectResponse,
     Connection,
+    ConnectResponse,
     connect_request,
     frame,
     read_connect_response,

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.conformance import requests
-from tests.conformance.requests import Request
+from tests.conformance.requests import Acl, Request
 from tests.conformance.wire import i32
 
 PATHS: Final = ("/", "/a", "/a/b", "/a/b/c", "/e", "", "a", "//", "/a/", "/\u00e9", "/a/../b", None)
 SOME_PATHS: Final = ("/a", "/a/b", "/e", "/")
-ACLS: Final = (requests.OPEN, requests.CREATOR, [(1, "ip", "127.0.0.1")], [], None)
+ACLS: Final[tuple[list[Acl] | None, ...]] = (
+    requests.OPEN, requests.CREATOR, [(1, "ip", "127.0.0.1")], [], None,
+)  # fmt: skip
 INTERESTING: Final = (0, 1, -1, -2, 7, 127, 2**31 - 1, -(2**31), 0xFFFFF, 0x100000)
 
 

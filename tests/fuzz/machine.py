@@ -122,6 +122,11 @@ class Machine:
             client.data_received(data[at : at + piece] if piece else data)
             self._queue.run()
 
+    def end(self, pipe: Pipe) -> None:
+        """The client hangs up."""
+        pipe.close()
+        self._queue.run()
+
     def leftovers(self) -> list[str]:
         """What is still kept for clients, when none is connected."""
         loop, worker = self.commit.loop, self.worker

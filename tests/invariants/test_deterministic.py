@@ -117,8 +117,9 @@ async def make_history(address: tuple[str, int]) -> None:
     await other.one(requests.auth("digest", b"user:secret"))
     for number in range(20):
         path = f"/other/{number}"
+        acl = CREATOR if number % 2 else requests.OPEN
         await other.ask(
-            requests.create(path, b"x" * (100 * number), acl=CREATOR if number % 2 else requests.OPEN),
+            requests.create(path, b"x" * (100 * number), acl=acl),
             requests.set_data(path, b"y" * (3000 - 100 * number)),
             requests.set_acl(path, [(READ, "world", "anyone"), (31, "ip", f"10.0.0.{number}")]),
             requests.create_container(f"{path}-container"),

@@ -81,7 +81,8 @@ async def write(address: Address, account: Account, acknowledged: Callable[[], N
             for _ in range(PIPELINE):
                 account.sent += 1
                 data = b"%d" % account.sent
-                pipeline.append(requests.multi(*(requests.set_data(p, data) for p in account.paths)))
+                both = (requests.set_data(path, data) for path in account.paths)
+                pipeline.append(requests.multi(*both))
             for future in client.send(*pipeline):
                 call: Call = await future
                 assert call.error == 0, call

@@ -1,4 +1,4 @@
-"""The checks of history.py find what is wrong: each is run over a sound history and a doctored one."""
+"""The checks of history.py find what is wrong: each is run over a doctored history."""
 
 from __future__ import annotations
 
