@@ -12,7 +12,7 @@ from typing import Final
 # unsent replies and events; beyond: connection closed
 CLIENT_WRITE_BUFFER_BYTES_MAX: Final = 32 << 20
 CLIENT_WRITE_BUFFER_BYTES_HIGH: Final = 1 << 20  # beyond: requests of this client are not read
-REQUEST_BYTES_OUTSTANDING_MAX: Final = 32 << 20  # of a worker's clients; beyond: R1's rule
+REQUEST_BYTES_OUTSTANDING_MAX: Final = 16 << 20  # of a worker's clients; beyond: R1's rule
 # how long a connection that is closed waits for the client to read the rest
 CLOSE_LINGER_MS: Final = 3000
 DROP_LINGER_MS: Final = 100  # its session is gone or elsewhere, and somebody may be waiting

@@ -128,7 +128,14 @@ def test_a_one_shot_watch_tells_once(replica: Replica) -> None:
 def test_control_replies_before_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that shows the newest view before it has told the watchers is found out."""
 
+    told = Worker.view
+
     def hasty(self: Worker) -> View:
+        def tell() -> None:
+            told(self).close()
+            self.flush()
+
+        self._loop.call_soon(tell)
         return self._views.open()
 
     monkeypatch.setattr(Worker, "view", hasty)
