@@ -31,6 +31,7 @@ FINE: Final = 0
 DAMAGED: Final = 1
 WRONG: Final = 2
 _PROGRESS_AFTER_S: Final = 1.0
+_NICENESS: Final = 19
 
 
 class Out(Protocol):
@@ -152,6 +153,7 @@ def hot_copy(
 ) -> int:
     """Copy a live server's data to a new data directory; returns the zxid it stands at."""
     disk = Disk()
+    os.nice(_NICENESS)  # the server and its clients come first
     reader = open_reader(data_dir)
     try:
         found = checkpoint.read(storage_dir(data_dir), disk)

@@ -29,11 +29,13 @@ from zkstore.storage.env import READERS_MAX, data_path, storage_error, write_for
 from zkstore.storage.format_version import FORMAT
 from zkstore.storage.journal import Journal, JournalPosition
 from zkstore.storage.sorter import Item
+from zkstore.storage.still import drop_pages_of
 from zkstore.tree import node as nodes
 from zkstore.tree.apply import Totals
 
 _COMMIT_BYTES: Final = 8 << 20  # appended in one LMDB transaction
 _BLOCK_ITEMS: Final = 2000
+_PIECE_BYTES: Final = 1 << 20
 JOURNAL_SEGMENT_BYTES: Final = 16 << 20
 
 
@@ -44,6 +46,7 @@ class Generation:
         self.directory = directory
         self.number = number
         self.path = data_path(directory, number).with_suffix(".mdb.new")
+        self._written = 0  # up to here it was written out
         self._remove()
         try:
             self.env = lmdb.open(
@@ -120,6 +123,23 @@ class Generation:
         )  # fmt: skip
         write_format(self.directory, disk)
         self._remove()
+
+    def drop_pages(self) -> None:
+        """Give back the memory of what was read of it."""
+        drop_pages_of(self.path)
+
+    def write_out(self) -> None:
+        """Have what was appended written to the disk, and wait: so that a server beside it never
+        finds the disk busy with all of it at once."""
+        end = self.path.stat().st_size
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            disk = Disk()
+            for start in range(self._written, end, _PIECE_BYTES):
+                disk.sync_range(fd, start, _PIECE_BYTES)
+        finally:
+            os.close(fd)
+        self._written = max(self._written, end - _PIECE_BYTES)
 
     def _remove(self) -> None:
         for path in (self.path, self.path.with_name(self.path.name + "-lock")):

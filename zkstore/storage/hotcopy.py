@@ -38,9 +38,9 @@ from zkstore.tree.paths import split
 
 _VIEW_ITEMS: Final = 5000
 _VIEW_BYTES: Final = 2 << 20
-_TOUCHED_MAX: Final = 5000  # read again in one view
+_TOUCHED_MAX: Final = 500  # read again in one view
 _TURNS_MAX: Final = 1000
-_DROP_BYTES: Final = 32 << 20
+_DROP_BYTES: Final = 8 << 20
 
 Pause = Callable[[int], None]
 
@@ -153,10 +153,16 @@ class HotCopy:
         self._copied += count
         self._read += size
         if self._read > _DROP_BYTES:
-            drop_pages_of(self._path)
-            self._read = 0
+            self._drop_pages()
         self._progress("records copied", self._copied)
         self._pause(size)
+
+    def _drop_pages(self) -> None:
+        """Give back the memory of what was read, of both files."""
+        drop_pages_of(self._path)
+        self._generation.drop_pages()
+        self._generation.write_out()
+        self._read = 0
 
     def _copy_log(self, since: int) -> int:
         """The log up to what one view shows as its end; returns its last zxid."""
@@ -230,11 +236,17 @@ class HotCopy:
                 touched.add(done, value)
                 if len(touched) > _TOUCHED_MAX:
                     break
-        with self._env.begin() as view:
-            _, label = _label(view)
-            changes = self._changes(view, touched, label.totals.next_acl_id)
-        self._store([], [], changes)
-        self._account(sum(len(value or b"") for _, value in changes), 0)
+        paths = list(touched.paths)
+        for start in range(0, len(paths) or 1, _TOUCHED_MAX):
+            touched.paths = set(paths[start : start + _TOUCHED_MAX])
+            with self._env.begin() as view:
+                _, label = _label(view)
+                changes = self._changes(view, touched, label.totals.next_acl_id)
+            self._store([], [], changes)
+            self._account(sum(len(value or b"") for _, value in changes), 0)
+            # They are all over the files, and the kernel maps 64 kB around each that is read.
+            self._drop_pages()
+            touched = Touched()  # the first part had all that is no path
         return done
 
     def _changes(

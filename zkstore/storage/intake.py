@@ -342,6 +342,7 @@ class _Import:
         report.zxid = last
         report.txns += len(pending)
         self._progress("txns replayed", report.txns)
+        self._generation.drop_pages()
 
     def _compare(self, name: str, offset: int, zxid: int, expected: int, found: int) -> None:
         """A digest that Apache wrote down with the one of the tree here."""

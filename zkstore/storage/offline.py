@@ -33,8 +33,9 @@ from zkstore.tree import node as nodes
 from zkstore.tree.apply import Batch, Totals
 from zkstore.tree.paths import ROOT, split
 
-_DROP_NODES: Final = 50_000  # walked between two returns of memory
-_DROP_BYTES: Final = 32 << 20
+_DROP_BYTES: Final = 32 << 20  # read between two returns of memory
+_NODE_BYTES: Final = 150  # of a node's key and head
+_AROUND_BYTES: Final = 64 << 10  # what the kernel maps around a page that is looked at
 Item = tuple[bytes, bytes]
 
 
@@ -47,6 +48,7 @@ class Offline:
         Raises: FileNotFoundError, DirectoryInUse, FormatError, CorruptionError.
         """
         self.name = str(data_dir)
+        self._unreturned = 0
         self.still = Still(storage_dir(data_dir))
         self._txn: lmdb.Transaction = self.still.env.begin()
         try:
@@ -108,8 +110,16 @@ class Offline:
 
     # ---- the tree --------------------------------------------------------------------------------
 
+    def _count(self, size: int) -> None:
+        """So many bytes of the map were read."""
+        self._unreturned += size
+        if self._unreturned > _DROP_BYTES:
+            self.still.drop_pages()
+            self._unreturned = 0
+
     def node(self, path: bytes) -> bytes | None:
         """A node's stored value; None if there is none."""
+        self._count(_AROUND_BYTES)
         return self.batch.node(path)
 
     def data(self, value: bytes) -> bytes | None:
@@ -118,6 +128,7 @@ class Offline:
         if not data_id:
             return nodes.data_of(value)
         data = self.batch.data.get(data_id) or self._base.get(schema.data_key(data_id))
+        self._count(len(data or b""))
         if data is None:
             raise CorruptionError(f"{self.still.path}: data {data_id} of a node is missing")
         return data
@@ -132,6 +143,7 @@ class Offline:
             if name[:1] == schema.HASHED:
                 name = nodes.long_name_of(value)
             if name:  # the root's own key is the empty name below itself
+                self._count(_NODE_BYTES + len(value))
                 yield base + b"/" + name, value
 
     def _range(self, prefix: bytes) -> Iterator[Item]:
@@ -149,7 +161,6 @@ class Offline:
             return
         yield path, value
         levels = [self.children(path)]
-        count = size = 0
         while levels:
             item = next(levels[-1], None)
             if item is None:
@@ -157,11 +168,6 @@ class Offline:
                 continue
             yield item
             value = item[1]
-            count += 1
-            size += len(value)
-            if count > _DROP_NODES or size > _DROP_BYTES:
-                self.still.drop_pages()
-                count = size = 0
             if nodes.unpack(value)[nodes.CHILDREN] and (
                 depth_max is None or len(levels) < depth_max
             ):
@@ -211,10 +217,6 @@ class Offline:
     def batches(self, since: int = 0) -> Iterator[tuple[int, bytes]]:
         """(last zxid, value) of the log's stored batches that end at `since` or behind it."""
         start = schema.log_key(since)
-        size = 0
         for key, value in scan.items(self._txn, schema.LOG, since=start):
+            self._count(len(value))
             yield schema.zxid_of(key), value
-            size += len(value)
-            if size > _DROP_BYTES:
-                self.still.drop_pages()
-                size = 0

@@ -110,7 +110,7 @@ class Still:
                 readahead=False, map_size=0,
             )  # fmt: skip
             self._front = len(meta_pages)
-            found = _map_of(f"memfd:{name} ")
+            found = _map_of(f"memfd:{name} (deleted)")
             assert found is not None, name
             self._address = found[0]
             self._lay_over(file)
@@ -163,7 +163,7 @@ def _drop(address: int, length: int) -> None:
 def _map_of(name: str) -> tuple[int, int] | None:
     """(address, length) of the map whose file is named so."""
     for line in Path("/proc/self/maps").read_text().splitlines():
-        if name in line:
+        if line.endswith(name):  # LMDB's lock file is mapped as well, and named almost alike
             start, _, end = line.partition(" ")[0].partition("-")
             return int(start, 16), int(end, 16) - int(start, 16)
     return None
