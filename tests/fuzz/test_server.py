@@ -15,7 +15,7 @@ from tests.conformance import requests
 from tests.conformance.wire import connect_request, frame
 from tests.fuzz import frames
 from tests.fuzz.machine import Machine, Pipe
-from zkstore.frontend import reads
+from zkstore.frontend import keeper_reads, reads
 from zkstore.frontend.client import Client
 from zkstore.storage.view import View
 
@@ -170,7 +170,7 @@ def test_control_a_handler_that_trusts_its_client(
         assert path.index(b"/") >= 0
         return b""
 
-    monkeypatch.setitem(reads.HANDLERS, requests.OPCODES["exists"], trusting)
+    monkeypatch.setitem(keeper_reads.HANDLERS, requests.OPCODES["exists"], trusting)
     rng = random.Random(0)
     with pytest.raises(ValueError, match="subsection not found"):
         for _ in range(CONVERSATIONS):

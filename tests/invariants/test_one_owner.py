@@ -98,7 +98,8 @@ def run_claims(address: tuple[str, int], root: str, *, claims: int) -> list[tupl
         names = read_names(Reader((await reader.done(requests.get_children(root))).body))
         stats = await reader.ask(*(requests.exists(f"{root}/{name}") for name in names))
         await reader.close()
-        born = {name: read_stat(Reader(call.body)).czxid for name, call in zip(names, stats)}  # noqa: B905
+        czxids = (read_stat(Reader(call.body)).czxid for call in stats)
+        born = dict(zip(names, czxids, strict=True))
         pairs = (name.split(".") for name in sorted(names, key=born.__getitem__))
         return [(int(connection), int(part)) for connection, part in pairs]
 
