@@ -29,6 +29,7 @@ from . import jsonlines, summary
 from .common import (
     DAMAGED,
     FINE,
+    LIVE_BANDWIDTH,
     Out,
     Progress,
     add_json,
@@ -73,7 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a new data directory: serve it, or look into it",
     )  # fmt: skip
     create.add_argument(
-        "--bandwidth", type=size_of, default=0, metavar="SIZE", help="bytes a second, such as 50M"
+        "--bandwidth",
+        type=size_of,
+        default=LIVE_BANDWIDTH,
+        metavar="SIZE",
+        help="bytes a second read of a live server (default: 40M; 0: no limit)",
     )
     create.add_argument(
         "--format", choices=("zkstore", "apache"), default="zkstore", help="what TARGET becomes"
