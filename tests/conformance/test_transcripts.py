@@ -1,8 +1,9 @@
 """Every scenario on every kind of server of this machine; the golden text must come out.
 
-zkstore runs with two workers and embedded. Apache ZooKeeper runs beside it when ZKSTORE_APACHE_39
-names a folder with the jars of 3.9, and when Debian's zookeeper (3.8) is installed: then the
-golden texts themselves are checked against the real server.
+zkstore runs with two workers and embedded. With `-m apache` (`make soak`) the golden texts
+themselves are checked against real servers: 3.9 when ZKSTORE_APACHE_39 names a folder with its
+jars, 3.8 when Debian's zookeeper is installed. A crowded machine makes some of Apache's own
+answers late, so these judge the texts, not a change of ours.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ def runner_of() -> Iterator[Callable[[str], Runner]]:
 
 
 @pytest.mark.parametrize(
-    ("flavour", "name"), [(flavour, name) for flavour in _STARTS for name in golden.played(flavour)]
+    ("flavour", "name"),
+    [
+        pytest.param(
+            flavour, name, marks=[pytest.mark.apache] if flavour.startswith("apache") else []
+        )
+        for flavour in _STARTS
+        for name in golden.played(flavour)
+    ],
 )
 def test_transcript(flavour: str, name: str, runner_of: Callable[[str], Runner]) -> None:
     assert runner_of(flavour).play(name) == golden.expected(name, flavour)

@@ -165,6 +165,8 @@ def test_patroni_fails_over(folder: Path, tmp_path: Path) -> None:
 
             first.kill()
             _until(lambda: second.has_role("primary"), members)
+            # It has the role before PostgreSQL has left recovery and takes writes.
+            _until(lambda: second.sql("SELECT pg_is_in_recovery()").strip() == "f", members)
             second.sql("INSERT INTO kept VALUES (3)")
             assert second.sql("SELECT n FROM kept ORDER BY n").split() == ["1", "2", "3"]
 
