@@ -1,12 +1,12 @@
-"""A batch's way to and from an LMDB transaction, for whoever writes a file that nobody serves yet.
+"""A batch's way to and from an LMDB transaction: the tree that it is applied to, and its records.
 
 Owns:   nothing.
-Not here: the serving replica's own writer, which keeps what it looked up (storage/writer.py).
+Not here: when a batch is written, and by whom (storage/writer.py, storage/generation.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import lmdb
 
@@ -50,8 +50,17 @@ class StoredTree:
         return None if stored is None else int.from_bytes(stored, "big")
 
 
-def write_batch(write_txn: lmdb.Transaction, batch: Batch) -> None:
-    """Write the batch's changes, each record once."""
+def put_acl(write_txn: lmdb.Transaction, encoded: bytes, acl_id: int) -> None:
+    """Enter an ACL under its id, and its id under the ACL."""
+    write_txn.put(schema.acl_key(acl_id), encoded)
+    write_txn.put(schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big"))
+
+
+def write_batch(
+    write_txn: lmdb.Transaction, batch: Batch, keys: Mapping[bytes, bytes] | None = None
+) -> None:
+    """Write the batch's changes, each record once; `keys` are those of nodes that are known."""
+    known = keys or {}
     put, delete = write_txn.put, write_txn.delete
 
     def set_or_delete(key: bytes, value: bytes | None) -> None:
@@ -61,12 +70,11 @@ def write_batch(write_txn: lmdb.Transaction, batch: Batch) -> None:
             put(key, value)
 
     for path, value in batch.nodes.items():
-        set_or_delete(schema.node_key(path), value)
+        set_or_delete(known.get(path) or schema.node_key(path), value)
     for data_id, data in batch.data.items():
         put(schema.data_key(data_id), data)
     for encoded, acl_id in batch.acls.items():
-        put(schema.acl_key(acl_id), encoded)
-        put(schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big"))
+        put_acl(write_txn, encoded, acl_id)
     for session_id, paths_there in batch.ephemerals.items():
         for path, there in paths_there.items():
             set_or_delete(schema.ephemeral_key(session_id, path), path if there else None)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import lmdb
@@ -38,9 +37,10 @@ from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
 from zkstore.storage import scan, schema, txnlog
+from zkstore.storage.batches import StoredTree, put_acl, write_batch
 from zkstore.storage.env import Replica, storage_error
 from zkstore.storage.journal import JournalPosition
-from zkstore.storage.view import View, Views
+from zkstore.storage.view import Views
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
 from zkstore.tree import paths, quota
@@ -59,37 +59,23 @@ class Applied(NamedTuple):
     result: Result
 
 
-class _Source:
-    """The tree under an open write transaction, for tree/apply.py."""
+class _Source(StoredTree):
+    """The tree under an open write transaction; remembers the keys and ACL ids it looked up."""
 
-    needs_long_name = staticmethod(schema.needs_long_name)
-
-    def __init__(self, views: Views, lmdb_txn: lmdb.Transaction, acl_ids: dict[bytes, int]) -> None:
-        self._views = views
-        self._txn = lmdb_txn
-        self._get = scan.getter(lmdb_txn)
+    def __init__(self, lmdb_txn: lmdb.Transaction, acl_ids: dict[bytes, int]) -> None:
+        super().__init__(lmdb_txn)
         self.keys: dict[bytes, bytes] = {}  # of the nodes that were looked at
         self._acl_ids = acl_ids
 
     def node(self, path: bytes) -> bytes | None:
         self.keys[path] = key = schema.node_key(path)
-        return self._get(key)
-
-    def ephemerals(self, session_id: int) -> list[bytes]:
-        prefix = schema.ephemerals_prefix(session_id)
-        return [path for _, path in scan.items(self._txn, prefix)]
-
-    def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return View(self._views, self._txn, 0).descendants(path)
+        return self.get(key)
 
     def find_acl(self, encoded: bytes) -> int | None:
         known = self._acl_ids.get(encoded)
         if known is None:
-            stored = self._get(schema.acl_hash_key(encoded))
-            if stored is None:
-                return None
-            known = int.from_bytes(stored, "big")
-            if len(encoded) <= ACL_BYTES_REMEMBERED_MAX:
+            known = super().find_acl(encoded)
+            if known is not None and len(encoded) <= ACL_BYTES_REMEMBERED_MAX:
                 self._acl_ids[encoded] = known
         return known
 
@@ -154,7 +140,7 @@ class Writer:
                 totals.nodes += 1
                 totals.bytes += len(path)
                 totals.digest += nodes.digest_of(value)
-            _put_acl(lmdb_txn, encoded, totals.next_acl_id)
+            put_acl(lmdb_txn, encoded, totals.next_acl_id)
             totals.next_acl_id += 1
             lmdb_txn.put(schema.log_key(0), txnlog.encode(0, totals, 0, []))
 
@@ -262,7 +248,7 @@ class Writer:
         decoded = self._decoded
         try:
             with self._env.begin(write=True) as lmdb_txn:
-                source = _Source(self.views, lmdb_txn, self._acl_ids)
+                source = _Source(lmdb_txn, self._acl_ids)
                 batch = Batch(source, totals, self.quotas)
                 for zxid, encoded in proposals:
                     txn = decoded.get(zxid) or txns.decode(encoded)
@@ -272,7 +258,7 @@ class Writer:
                     entries.append(effects)
                     if not zxid % DIGEST_INTERVAL:
                         digests.append((zxid, totals.digest))
-                _write(lmdb_txn, batch, source.keys)
+                write_batch(lmdb_txn, batch, source.keys)
                 last = proposals[-1].zxid
                 lmdb_id = lmdb_txn.id()
                 value = txnlog.encode(
@@ -389,42 +375,6 @@ def _oldest_ms(lmdb_txn: lmdb.Transaction) -> int | None:
         for encoded, _ in txnlog.entries(schema.zxid_of(key), value):
             return txns.decode(encoded).time_ms
     return None
-
-
-def _put_acl(lmdb_txn: lmdb.Transaction, encoded: bytes, acl_id: int) -> None:
-    lmdb_txn.put(schema.acl_key(acl_id), encoded)
-    lmdb_txn.put(schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big"))
-
-
-def _write(lmdb_txn: lmdb.Transaction, batch: Batch, keys: dict[bytes, bytes]) -> None:
-    """The batch's changes, each record once; every changed node was looked at, so has its key."""
-    put, delete = lmdb_txn.put, lmdb_txn.delete
-    for path, value in batch.nodes.items():
-        if value is not None:
-            put(keys[path], value)
-        else:
-            delete(keys[path])
-    for data_id, data in batch.data.items():
-        put(schema.data_key(data_id), data)
-    for encoded, acl_id in batch.acls.items():
-        _put_acl(lmdb_txn, encoded, acl_id)
-    for session_id, paths_there in batch.ephemerals.items():
-        for path, there in paths_there.items():
-            key = schema.ephemeral_key(session_id, path)
-            if there:
-                put(key, path)
-            else:
-                delete(key)
-    for path, there in batch.sweep.items():
-        if there:
-            put(schema.sweep_key(path), path)
-        else:
-            delete(schema.sweep_key(path))
-    for session_id, timeout_ms in batch.sessions.items():
-        if timeout_ms is not None:
-            put(schema.session_key(session_id), timeout_ms.to_bytes(4, "big", signed=True))
-        else:
-            delete(schema.session_key(session_id))
 
 
 def _drop_old_data(lmdb_txn: lmdb.Transaction, effects: list[Any]) -> None:
