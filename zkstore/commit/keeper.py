@@ -56,6 +56,7 @@ class Keeper:
         self._put_off = Limited(_log, logging.WARNING)
         self._stopped = False
         replica.checkpointer.on_done = self._checkpoint_done
+        loop.on_growth = self._look_at_disk
         self._look_at_disk()
 
     def start(self) -> None:
@@ -103,6 +104,7 @@ class Keeper:
 
     def _look_at_disk(self) -> None:
         """Refuse writes that grow while the reserve cannot be had; say so once each way."""
+        self._loop.writer.unlooked_bytes = 0
         full = not self._reserve.ensure(self._replica.end_bytes()) or self._loop.writer.stalled
         if full != self._loop.full:
             if full:

@@ -44,6 +44,7 @@ from zkstore.zab.ready import HardState, Proposal, Ready
 
 _log = logging.getLogger("zkstore.commit")
 _XID_TYPE = INT_INT.unpack_from
+_LOOKS_FOR_A_RESERVE: Final = 8  # at the disk, while as much as the reserve is written
 _UNCHECKED: Final = 16  # requests between two looks at the limits of a batch
 # What the disk has to have room for; deletes, closes and checks go on out of the reserve.
 _GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI, op.CREATE_IF_NOT_EXISTS}
@@ -123,6 +124,7 @@ class Loop:
         self.full = False  # the disk: writes that grow are refused
         self.ended = False  # the storage is being closed: turns that are scheduled do nothing
         self.counters: Counter[str] = Counter()  # what is counted here of mntr's names
+        self.on_growth: Callable[[], None] = lambda: None  # a part of the reserve may be used up
         self.on_admin: Callable[[Connection, str, int], None] = lambda connection, word, value: None
         self.on_gathered: Callable[[int, Port, object], None] = lambda ticket, port, part: None
         self.next_zxid = self.core.next_zxid
@@ -344,6 +346,8 @@ class Loop:
         self.prep.applied(writer.applied)
         self._release(writer.applied)
         self.ports.send(writer.applied)
+        if writer.unlooked_bytes * _LOOKS_FOR_A_RESERVE >= self.settings.disk_reserve_bytes:
+            self.on_growth()
         if writer.changed_bytes >= self.settings.checkpoint_bytes and not writer.checkpointing:
             writer.begin_checkpoint()
 

@@ -112,6 +112,7 @@ class Writer:
         self._slow = Limited(logging.getLogger("zkstore.storage"), logging.WARNING)
         self.trimming = False  # the log is past its retention; see `review`
         self.changed_bytes = 0  # since the last checkpoint, roughly
+        self.unlooked_bytes = 0  # since the keeper looked at the disk, at most
         self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch)
         if not replica.env.stat()["entries"]:
             self._plant()
@@ -281,7 +282,9 @@ class Writer:
         self._log_bytes = txnlog.log_bytes_of(value)
         if len(self._acl_ids) > ACL_IDS_MAX:
             self._acl_ids = {acls.OPEN_ENCODED: -1}
-        self.changed_bytes += _PAGE * (len(batch.nodes) + _OVERHEAD_PAGES) + len(value)
+        changed = _PAGE * (len(batch.nodes) + _OVERHEAD_PAGES) + len(value)
+        self.changed_bytes += changed
+        self.unlooked_bytes += changed + len(value)  # large data is in the value and beside it
         return applied
 
     # ---- the log's front
