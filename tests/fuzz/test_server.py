@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import struct
 import tracemalloc
@@ -152,12 +153,12 @@ def test_memory_does_not_grow(machine: Machine) -> None:
     tracemalloc.start()
     try:
         rounds()
-        before = rounds()
-        after = rounds()
+        sizes = [rounds() for _ in range(4)]
     finally:
         tracemalloc.stop()
-    # What remains is a session a conversation: nobody expires them here.
-    assert after - before < 400_000
+    # What remains is a session a conversation: nobody expires them here. A leak shows in every
+    # round; what the journal and other tests' threads take at some moment shows in one.
+    assert min(after - before for before, after in itertools.pairwise(sizes)) < 400_000
 
 
 def test_control_a_handler_that_trusts_its_client(

@@ -62,8 +62,13 @@ class Client(asyncio.Protocol):
     # ---- what a test does
 
     def send(self, *some: Request) -> list[asyncio.Future[Call]]:
-        """Send the requests in one write; each future is its reply, be it an error."""
+        """Send the requests in one write; each future is its reply, be it an error.
+
+        Raises: RefusedError: the connection is closed, nobody would answer.
+        """
         assert self._transport is not None
+        if self.closed.done():
+            raise RefusedError("the connection was closed before")
         futures = []
         payloads = []
         now = time.monotonic()

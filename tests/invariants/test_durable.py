@@ -24,6 +24,7 @@ from zkstore.storage.journal import Journal, JournalPosition
 
 CLIENTS = 4
 PIPELINE = 8
+WAIT = 30.0
 Address = tuple[str, int]
 
 
@@ -109,20 +110,26 @@ async def check(address: Address, accounts: list[Account]) -> list[str]:
 async def write_and_kill(
     address: Address, accounts: list[Account], until: int, kill: Callable[[], None]
 ) -> None:
-    """All clients write; after so many acknowledgements the victim is killed."""
+    """All clients write; after so many acknowledgements the victim is killed.
+
+    The death of a worker cuts only its own clients, maybe none: the others write as many again.
+    """
     count = 0
+    enough = asyncio.Event()
 
     def acknowledged() -> None:
         nonlocal count
         count += 1
         if count == until:
             kill()
+        elif count == 2 * until:
+            enough.set()
 
     writers = {asyncio.create_task(write(address, one, acknowledged)) for one in accounts}
-    await asyncio.wait(writers, return_when=asyncio.FIRST_COMPLETED)
-    # The death of a worker cuts only some; the others are still being served.
-    if count < 2 * until:
-        await asyncio.wait(writers, timeout=0.2)
+    all_cut = asyncio.gather(*writers, return_exceptions=True)
+    satisfied = asyncio.create_task(enough.wait())
+    await asyncio.wait({all_cut, satisfied}, return_when=asyncio.FIRST_COMPLETED, timeout=WAIT)
+    satisfied.cancel()
     for writer in writers:
         writer.cancel()
     for result in await asyncio.gather(*writers, return_exceptions=True):
