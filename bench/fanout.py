@@ -61,7 +61,7 @@ class Fanout:
 
     def __init__(self, config: FanoutConfig) -> None:
         self._config = config
-        self._writer, *self._watchers = wire.open_sessions(config.port, config.watchers + 1)
+        self._writer, *self._watchers = wire.open_sessions((config.port,), config.watchers + 1)
         made = (0, wire.NODE_EXISTS)
         wire.call(self._writer, wire.CREATE, wire.create_body(_PATH, _DATA), allowed=made)
         self._poll = select.epoll()

@@ -121,7 +121,7 @@ class Arena:
             for operation in ("mix", "setData") if self.size.prime_s else ():
                 self.generate(
                     "load",
-                    port=server.port,
+                    ports=server.ports,
                     operation=operation,
                     connections=16,
                     depth=64,
@@ -138,7 +138,8 @@ class Arena:
         """
         command = [sys.executable, "-m", f"bench.{generator}"]
         for name, value in options.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            command += [f"--{name.replace('_', '-')}", text]
         try:
             done = subprocess.run(
                 command,

@@ -14,6 +14,7 @@ Not here: sockets and time (load.py).
 from __future__ import annotations
 
 import random
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from bench import wire
 # Requests in a ring; a multiple of every pattern. Their xids are 1 … RING_REQUESTS, over and over.
 # A longer ring only costs misses in the caches: ten thousand nodes are hit by 64 connections.
 RING_REQUESTS: Final = 250
+_MULTI_OPS: Final = 10
 _XID_OFFSET: Final = 7
 _ERROR_OFFSET: Final = 19
 
@@ -54,6 +56,8 @@ class Ring:
         self._ends = [0, *accumulate(map(len, requests))]
         self._next = 0
         self._serial = serial
+        # Of a request or a reply.
+        self.size_max = max(*map(len, requests), *reply_sizes)
         self._round = 0
 
     def take(self, count: int) -> bytes:
@@ -66,6 +70,12 @@ class Ring:
         self._renew()
         self._next = last - RING_REQUESTS
         return tail + self._block[: self._ends[self._next]]
+
+    def image(self) -> tuple[bytes, list[int], list[int]]:
+        """For a loop in another language: all requests, where each ends, and where the digits are
+        that each round must have to itself."""
+        digits = [m.end() for m in re.finditer(re.escape(self._serial), self._block)]
+        return self._block, self._ends[1:], digits if self._serial else []
 
     def take_all(self) -> list[bytes]:
         """A whole round, request by request."""
@@ -200,9 +210,36 @@ def create(spec: Spec, rng: random.Random) -> Ring:
     return Ring(requests, [wire.HEADER_SIZE + 4 + len(paths[0])], serial.encode())
 
 
+def create_delete(spec: Spec, rng: random.Random) -> Ring:
+    """A new node and its end, in turn: the tree keeps its size."""
+    serial = f"/d{spec.tag}-"
+    requests = []
+    for xid in range(1, RING_REQUESTS + 1, 2):
+        path = f"{wire.parent_path(rng.randrange(spec.keys))}{serial}{0:08d}-{xid:04d}"
+        requests.append(wire.request(xid, wire.CREATE, wire.create_body(path, spec.data)))
+        requests.append(wire.request(xid + 1, wire.DELETE, wire.delete_body(path)))
+    return Ring(
+        requests, [wire.HEADER_SIZE + 4 + len(path), wire.HEADER_SIZE], serial.encode()
+    )
+
+
+def multi(spec: Spec, rng: random.Random) -> Ring:
+    """Ten setData in one transaction. A multi that fails has a reply of another size."""
+    requests = []
+    for xid in range(1, RING_REQUESTS + 1):
+        paths = [wire.key_path(rng.randrange(spec.keys)) for _ in range(_MULTI_OPS)]
+        ops = [(wire.SET_DATA, wire.set_body(path, spec.data)) for path in paths]
+        requests.append(wire.request(xid, wire.MULTI, wire.multi_body(ops)))
+    each = wire.MULTI_HEADER_SIZE + wire.STAT_SIZE
+    size = wire.HEADER_SIZE + _MULTI_OPS * each + wire.MULTI_HEADER_SIZE
+    return Ring(requests, [size], b"")
+
+
 OPERATIONS: Final[dict[str, Callable[[Spec, random.Random], Ring]]] = {
     "setData": set_data,
     "create": create,
+    "create+delete": create_delete,
+    "multi": multi,
     "getData": get_data,
     "exists": exists,
     "mix": mix,

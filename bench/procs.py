@@ -59,8 +59,9 @@ class CpuSample:
         return sum(self.by_pid.values()) - sum(earlier.by_pid.values())
 
 
-def cpu_sample(root: int) -> CpuSample:
-    return CpuSample({pid: cpu_ns(pid) for pid in process_tree(root)})
+def cpu_sample(*roots: int) -> CpuSample:
+    """Of the trees of all these processes."""
+    return CpuSample({pid: cpu_ns(pid) for root in roots for pid in process_tree(root)})
 
 
 def cpu_ns(pid: int) -> int:

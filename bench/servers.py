@@ -157,6 +157,16 @@ class Server:
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Of all of its servers: one."""
+        return (self.port,)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The roots of all of its processes: one."""
+        return (self.pid,)
+
     def start(self, probe: str = "/") -> float:
         """Start it on what is in `data`; returns the seconds until exists(`probe`) was answered.
 

@@ -25,7 +25,7 @@ from enum import Enum, auto
 from typing import Final
 
 from bench import procs, wire
-from bench.load import Latencies
+from bench.loop import Latencies
 
 _CONNECT: Final = wire.connect_request()
 _CLOSE: Final = wire.request(1, wire.CLOSE_SESSION)

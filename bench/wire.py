@@ -18,18 +18,23 @@ from dataclasses import dataclass
 from typing import Final
 
 CREATE: Final = 1
+DELETE: Final = 2
 EXISTS: Final = 3
 GET_DATA: Final = 4
 SET_DATA: Final = 5
+PING: Final = 11
 MULTI: Final = 14
+ADD_WATCH: Final = 106
 CLOSE_SESSION: Final = -11
 
 NOTIFICATION_XID: Final = -1
+PING_XID: Final = -2
 NODE_EXISTS: Final = -110
 
 # A reply begins with its length (4), xid (4), zxid (8) and error (4); a Stat has 68 bytes.
 HEADER_SIZE: Final = 20
 STAT_SIZE: Final = 68
+MULTI_HEADER_SIZE: Final = 9
 
 HOST: Final = "127.0.0.1"
 SESSION_TIMEOUT_MS: Final = 30_000
@@ -61,6 +66,11 @@ def create_body(path: str, data: bytes) -> bytes:
     return _buffer(path.encode()) + _buffer(data) + _OPEN_ACL + b"\0\0\0\0"
 
 
+def delete_body(path: str) -> bytes:
+    """Whatever the node's version is."""
+    return _buffer(path.encode()) + b"\xff\xff\xff\xff"
+
+
 def set_body(path: str, data: bytes) -> bytes:
     """Whatever the node's version is."""
     return _buffer(path.encode()) + _buffer(data) + b"\xff\xff\xff\xff"
@@ -71,15 +81,20 @@ def read_body(path: str, *, watch: bool = False) -> bytes:
     return _buffer(path.encode()) + (b"\1" if watch else b"\0")
 
 
+def persistent_watch_body(path: str) -> bytes:
+    """For addWatch: a watch that stays, not recursive."""
+    return _buffer(path.encode()) + bytes(4)
+
+
 def multi_body(ops: Sequence[tuple[int, bytes]]) -> bytes:
     """All or nothing: (opcode, body) each."""
     parts = [part for opcode, body in ops for part in (_MULTI_HEADER.pack(opcode, False, -1), body)]
     return b"".join(parts) + _MULTI_END
 
 
-def connect_request() -> bytes:
-    """A new session of SESSION_TIMEOUT_MS, that may be read-only not."""
-    body = struct.pack(">iqiq", 0, 0, SESSION_TIMEOUT_MS, 0) + _buffer(bytes(16)) + b"\0"
+def connect_request(timeout_ms: int = SESSION_TIMEOUT_MS) -> bytes:
+    """A new session, that may be read-only not."""
+    body = struct.pack(">iqiq", 0, 0, timeout_ms, 0) + _buffer(bytes(16)) + b"\0"
     return _buffer(body)
 
 
@@ -172,16 +187,21 @@ def finish_handshake(sock: socket.socket) -> None:
 
 def open_session(port: int) -> socket.socket:
     """A blocking connection with a new session."""
-    return open_sessions(port, 1)[0]
+    return open_sessions((port,), 1)[0]
 
 
-def open_sessions(port: int, count: int) -> list[socket.socket]:
-    """`count` connections with a session each, a few dozen handshakes at a time."""
+def open_sessions(
+    ports: Sequence[int], count: int, timeout_ms: int = SESSION_TIMEOUT_MS
+) -> list[socket.socket]:
+    """`count` connections with a session each, dealt to the ports in turn, a few dozen handshakes
+    at a time."""
     sessions: list[socket.socket] = []
     while len(sessions) < count:
-        wave = [connect(port) for _ in range(min(32, count - len(sessions)))]
+        made = len(sessions)
+        numbers = range(made, min(made + 32, count))
+        wave = [connect(ports[number % len(ports)]) for number in numbers]
         for sock in wave:
-            sock.sendall(connect_request())
+            sock.sendall(connect_request(timeout_ms))
         for sock in wave:
             finish_handshake(sock)
         sessions += wave
@@ -195,6 +215,11 @@ def close_sessions(sessions: Sequence[socket.socket]) -> None:
     for sock in sessions:
         receive_reply(sock)
         sock.close()
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """For a command line: numbers with commas between them."""
+    return tuple(int(word) for word in text.split(",") if word)
 
 
 def raise_file_limit(connections: int) -> None:

@@ -204,7 +204,7 @@ class WhileCopied:
             thread.start()
         metrics = arena.generate(
             "load",
-            port=server.port,
+            ports=server.ports,
             operation="setData",
             connections=self.connections,
             depth=self.depth,

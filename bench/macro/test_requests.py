@@ -41,8 +41,8 @@ class Requests:
         creates = self.operation == "create"
         return arena.generate(
             "load",
-            port=server.port,
-            server_pid=server.pid,
+            ports=server.ports,
+            server_pids=server.pids,
             operation=self.operation,
             connections=self.connections,
             depth=self.depth,

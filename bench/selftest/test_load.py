@@ -9,12 +9,14 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from bench import wire
-from bench.load import Latencies, LoadConfig, run_load
+from bench import native, wire
+from bench.load import LoadConfig, run_load
+from bench.loop import Latencies
 from bench.sessions import SessionsConfig, run_sessions
 
 STAT = bytes(wire.STAT_SIZE)
@@ -49,6 +51,8 @@ class Rote(socketserver.BaseRequestHandler):
         error = -101 if refused else 0
         reply = struct.pack(">iiqi", 16 + len(body), xid, 1, error) + body
         piece = self.server.piece or len(reply)
+        if self.server.pause_s:
+            time.sleep(self.server.pause_s)
         for offset in range(0, len(reply), piece):
             self.request.sendall(reply[offset : offset + piece])
         return bool(opcode != wire.CLOSE_SESSION)
@@ -64,14 +68,15 @@ class RoteServer(socketserver.ThreadingTCPServer):
         # The number of the reply that is an error; 0: none.
         self.refuse = 0
         self.piece = 0
+        self.pause_s = 0.0
 
     @property
     def port(self) -> int:
         return int(self.server_address[1])
 
 
-@pytest.fixture
-def server() -> Iterator[RoteServer]:
+@contextmanager
+def rote_server() -> Iterator[RoteServer]:
     with RoteServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -80,9 +85,15 @@ def server() -> Iterator[RoteServer]:
         thread.join()
 
 
+@pytest.fixture
+def server() -> Iterator[RoteServer]:
+    with rote_server() as server:
+        yield server
+
+
 def config(server: RoteServer, **changes: Any) -> LoadConfig:
     settings: dict[str, Any] = {
-        "port": server.port,
+        "ports": (server.port,),
         "operation": "getData",
         "connections": 3,
         "depth": 1,
@@ -92,40 +103,70 @@ def config(server: RoteServer, **changes: Any) -> LoadConfig:
         "seconds": 30.0,
         "ops_max": 400,
         "seed": 1,
-        "server_pid": 0,
+        "server_pids": (),
+        "loop": "python",
     }
     return LoadConfig(**(settings | changes))
 
 
+LOOPS = ["python", *(["c"] if native.library() else [])]
+each_loop = pytest.mark.parametrize("loop", LOOPS)
+
+
+@each_loop
 @pytest.mark.parametrize("operation", ["getData", "setData", "exists", "mix"])
 @pytest.mark.parametrize("connections", [1, 3])
 @pytest.mark.parametrize("depth", [1, 16])
 @pytest.mark.parametrize("piece", [0, 30])
 def test_a_run_ends_with_its_count(
-    server: RoteServer, operation: str, connections: int, depth: int, piece: int
+    server: RoteServer, loop: str, operation: str, connections: int, depth: int, piece: int
 ) -> None:
     server.piece = piece
-    metrics = run_load(config(server, operation=operation, connections=connections, depth=depth))
+    metrics = run_load(
+        config(server, loop=loop, operation=operation, connections=connections, depth=depth)
+    )
     # More than was asked for by at most what was in flight, then the sessions' ends.
     assert 400 <= server.answered <= 400 + connections * (2 * depth + 1)
     assert 0 < metrics["p50_us"] <= metrics["p99_us"] <= metrics["p999_us"]
     assert "cpu_us" not in metrics
 
 
-def test_a_run_ends_with_its_time(server: RoteServer) -> None:
+@each_loop
+def test_a_run_ends_with_its_time(server: RoteServer, loop: str) -> None:
     begun = time.perf_counter()
-    metrics = run_load(config(server, seconds=0.1, ops_max=float("inf"), server_pid=os.getpid()))
+    metrics = run_load(
+        config(
+            server, loop=loop, seconds=0.1, ops_max=float("inf"), server_pids=(os.getpid(),)
+        )
+    )
     assert 0.1 <= time.perf_counter() - begun < 20
     assert metrics["ops_per_s"] > 0
     assert metrics["cpu_us"] > 0
 
 
+@each_loop
 @pytest.mark.parametrize("depth", [1, 16])
 @pytest.mark.parametrize("piece", [0, 10])
-def test_an_error_reply_ends_the_run(server: RoteServer, depth: int, piece: int) -> None:
+def test_an_error_reply_ends_the_run(
+    server: RoteServer, loop: str, depth: int, piece: int
+) -> None:
     server.refuse, server.piece = 100, piece
     with pytest.raises(wire.BenchmarkError, match="error -101"):
-        run_load(config(server, depth=depth))
+        run_load(config(server, loop=loop, depth=depth))
+
+
+@each_loop
+def test_connections_are_dealt_to_all_servers(server: RoteServer, loop: str) -> None:
+    with rote_server() as other:
+        run_load(config(server, loop=loop, ports=(server.port, other.port), connections=4))
+        assert min(server.answered, other.answered) > 100
+
+
+@each_loop
+def test_a_loop_measures_what_the_server_makes_it_wait(server: RoteServer, loop: str) -> None:
+    server.pause_s = 0.02
+    metrics = run_load(config(server, loop=loop, ops_max=30))
+    assert 20_000 < metrics["p50_us"] < 1_000_000
 
 
 def test_what_does_not_fit_the_socket_is_refused(server: RoteServer) -> None:

@@ -59,12 +59,33 @@ def test_taking_all_is_taking_one_by_one() -> None:
         assert ring.take_all() == [same.take(1) for _ in range(RING_REQUESTS)]
 
 
-def test_no_path_is_created_twice() -> None:
-    ring = make_ring("create")
+def paths_of(ring: Ring) -> list[bytes]:
     requests = split_requests(ring.take(RING_REQUESTS) + ring.take(RING_REQUESTS) + ring.take(10))
-    paths = [request[12 : 12 + struct.unpack_from(">i", request, 8)[0]] for request in requests]
+    return [request[12 : 12 + struct.unpack_from(">i", request, 8)[0]] for request in requests]
+
+
+def test_no_path_is_created_twice() -> None:
+    paths = paths_of(make_ring("create"))
     assert len(set(paths)) == len(paths)
     assert len({len(path) for path in paths}) == 1
+
+
+def test_what_is_deleted_was_created_just_before() -> None:
+    paths = paths_of(make_ring("create+delete"))
+    assert paths[::2] == paths[1::2]
+    assert len(set(paths)) == len(paths) / 2
+
+
+@pytest.mark.parametrize("operation", ["create", "create+delete"])
+def test_the_image_says_where_each_round_differs(operation: str) -> None:
+    ring = make_ring(operation)
+    block, ends, digits = ring.image()
+    assert len(digits) == RING_REQUESTS and ends[-1] == len(block)
+    changed = bytearray(block)
+    for at in digits:
+        changed[at : at + 8] = b"00000001"
+    ring.take(RING_REQUESTS)
+    assert ring.take(RING_REQUESTS) == bytes(changed)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -95,8 +116,8 @@ def test_an_error_reply_is_found_and_named(operation: str, cut: int) -> None:
     stream = bytearray(b"".join(sent))
     counter = ReplyStream(ring.reply_sizes)
     cut += sum(map(len, sent[:11]))
-    counter.count(bytearray(stream[:cut]), cut)
     with pytest.raises(wire.BenchmarkError, match="reply 13 has error -101"):
+        counter.count(bytearray(stream[:cut]), cut)
         counter.count(stream[cut:], len(stream) - cut)
 
 
