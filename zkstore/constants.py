@@ -42,6 +42,10 @@ PASSWORD_BYTES: Final = 16
 CLOSE_SESSION_PATHS_BYTES_MAX: Final = 512 << 10  # paths listed in a closeSession txn, else none
 TTL_MS_MAX: Final = (1 << 40) - 1
 
+# ---- between the members of an ensemble
+PACKET_IDENTITIES_MAX: Final = 1024  # of a client in one packet; ours prove IDENTITIES_MAX
+NOTIFICATION_BYTES_MAX: Final = 512 << 10  # Source: QuorumCnxManager.PACKETMAXSIZE
+
 # ---- storage
 INLINE_DATA_BYTES_MAX: Final = 1024  # larger data lives apart from its node
 LMDB_KEY_BYTES_MAX: Final = 511
@@ -53,6 +57,7 @@ LOG_TRIM_BATCHES_MAX: Final = 2  # batches trimmed for each one appended
 
 assert CLIENT_WRITE_BUFFER_BYTES_HIGH < CLIENT_WRITE_BUFFER_BYTES_MAX
 assert HEARTBEAT_INTERVAL_MS * 4 <= 1000
+assert IDENTITIES_MAX <= PACKET_IDENTITIES_MAX
 assert REMOVE_RECURSIVE_BYTES_MAX <= BATCH_BYTES_MAX
 assert BATCH_BYTES_MAX < IPC_MESSAGE_BYTES_MAX
 assert INLINE_DATA_BYTES_MAX < 2000  # a larger value would go to LMDB's overflow pages

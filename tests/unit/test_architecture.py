@@ -42,7 +42,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "tree": {*_WIRE, "records"},
     "session": {"jute", "records"},
     # A txn is opaque bytes to the quorum: zab never sees a znode, tree never a quorum.
-    "zab": {"jute"},
+    "zab": _WIRE,
+    "quorum": {*_WIRE, *_PROCESS, "zab"},
     "apache": {*_WIRE, "records", "tree"},
     "storage": {"apache", "jute", "observability", "records", "settings", "tree"},
     "settings": set(),
@@ -51,8 +52,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "messaging": {"records"},
     # These two never import each other; records.ipc is what they share.
     "frontend": {*_WIRE, *_PROCESS, "records", "session", "storage", "tree"},
-    "commit": {*_WIRE, *_PROCESS, "records", "session", "storage", "tree", "zab"},
-    "server": {*_PROCESS, "commit", "frontend", "storage", "tree"},
+    "commit": {*_WIRE, *_PROCESS, "quorum", "records", "session", "storage", "tree", "zab"},
+    "server": {*_PROCESS, "commit", "frontend", "storage", "tree", "zab"},
     "pytest_plugin": {"__init__", "server", "settings"},
     "__init__": {"server", "settings"},
     "__main__": {"server"},
