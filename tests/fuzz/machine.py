@@ -138,7 +138,7 @@ class Machine:
             "holding": worker.holding,
             "dirty": worker.dirty,
             "connections": loop.ports.total,
-            "waiting": loop._waiting,
+            "waiting": loop.waiting,
             "deferred": loop._deferred,
             "changes in flight": loop.prep._changes,
         }

@@ -1,6 +1,7 @@
 """The commit process's loop: requests in, one batch, one flush, replies out.
 
-Owns:   who waits for which txn; what is answered behind which zxid; the order of a turn.
+Owns:   who waits for which txn; what is answered behind which zxid; the order of a turn; whether
+        this server serves, and whether it is the one that validates and orders.
 Invariants:
   1. Durable: a reply leaves only after its txn is in the journals of a quorum and applied.
   2. SessionOrder: replies to one connection leave in the order of its requests; what takes no txn
@@ -8,7 +9,10 @@ Invariants:
   3. One batch a turn: all that arrived while the last one was being flushed.
 Design: the ZAB core says what to do (`Ready`), the writer does it, and only here do the two meet
         the tree's prep.
-        A standalone server takes this very path: its own acknowledgement is the quorum.
+        A standalone server takes this very path: its own acknowledgement is the quorum. A member
+        of an ensemble has a `Member` beside it (commit/member.py) that performs a Ready's network
+        part; a learner's requests go to its leader (commit/following.py), and come back as txns
+        that are published here like any other.
 Not here: sessions (commit/sessions.py), words and counts (commit/admin.py), sockets
           (commit/process.py).
 """
@@ -18,7 +22,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from zkstore.commit.ports import Connection, Port, Ports
 from zkstore.commit.sessions import Sessions, monotonic_ms
@@ -46,16 +50,51 @@ _log = logging.getLogger("zkstore.commit")
 _XID_TYPE = INT_INT.unpack_from
 _LOOKS_FOR_A_RESERVE: Final = 8  # at the disk, while as much as the reserve is written
 _UNCHECKED: Final = 16  # requests between two looks at the limits of a batch
+_TXN_BYTES: Final = BATCH_BYTES_MAX // BATCH_REQUESTS_MAX  # that a txn counts for, besides its own
 # What the disk has to have room for; deletes, closes and checks go on out of the reserve.
 _GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI, op.CREATE_IF_NOT_EXISTS}
 
 
 class Deferred(NamedTuple):
-    """An answer without a txn of its own, given behind the txn `after`."""
+    """An answer without a txn of its own, given behind the txn `after`.
+
+    One that asks for the leader's confirmation is given when a quorum has answered in `round`, or
+    a later txn was committed, which says as much.
+    """
 
     after: int
-    connection: Connection
-    frame: Callable[[int], bytes]  # of the zxid that the header bears
+    round: int  # 0: needs none
+    give: Callable[[int], None]  # of the zxid that the header bears
+
+
+class Consensus(Protocol):
+    """What the loop asks of the ZAB core: of the ensemble of one, or of a member's Peer."""
+
+    last_proposed: int
+
+    def next_zxid(self) -> int: ...
+
+    def propose(self, proposal: Proposal) -> None: ...
+
+    def ready(self) -> Ready | None: ...
+
+    def advance(self, done: Ready) -> None: ...
+
+
+class Member(Protocol):
+    """The other half of a turn in an ensemble."""
+
+    def before(self, ready: Ready) -> None:
+        """What leaves while the journal is being flushed."""
+
+    def applied(self, applied: list[Applied]) -> None:
+        """Txns became visible: find those that clients of this replica wait for."""
+
+    def after(self, ready: Ready) -> None:
+        """It is durable and applied: what may leave now, and what came for the server above."""
+
+    def confirm(self) -> int:
+        """Ask a quorum whether we still lead; returns the round in which it will have answered."""
 
 
 class TreeSource:
@@ -104,7 +143,9 @@ class Loop:
     ) -> None:
         self.settings = settings
         self.writer = writer
-        self.core = _core_of_one(settings, writer)
+        self.member: Member | None = None
+        self.serving = self.leading = True  # a member begins as neither: see commit/member.py
+        self.confirmed_round = 0
         self.source = TreeSource(writer)
         self._enforcer = (
             Enforcer(self.source, lambda: writer.quotas) if settings.enforce_quota else None
@@ -127,12 +168,15 @@ class Loop:
         self.on_growth: Callable[[], None] = lambda: None  # a part of the reserve may be used up
         self.on_admin: Callable[[Connection, str, int], None] = lambda connection, word, value: None
         self.on_gathered: Callable[[int, Port, object], None] = lambda ticket, port, part: None
+        self._core_of_one = _core_of_one(settings, writer)
+        self.core: Consensus = self._core_of_one
         self.next_zxid = self.core.next_zxid
+        self.request: Callable[[Connection, bytes], None] = self.order  # a learner sends it up
         self._call_soon = call_soon
         self._scheduled = False
-        self._waiting: dict[int, tuple[Connection, int]] = {}  # zxid → who waits, xid
+        self.waiting: dict[int, tuple[Connection, int]] = {}  # zxid → who waits, xid
         self._deferred: deque[Deferred] = deque()
-        self._batch_bytes = 0  # of the txns proposed since the last turn
+        self._batch_bytes = 0  # of the txns proposed since the last turn, each with _TXN_BYTES
         self._refused = Limited(_log, logging.ERROR)
         self._over_quota = Limited(_log, logging.WARNING)
 
@@ -168,11 +212,12 @@ class Loop:
 
     def batch_is_full(self) -> bool:
         """Whether what was proposed since the last flush is enough for one."""
-        return self.core.outstanding >= BATCH_REQUESTS_MAX or self._batch_bytes >= BATCH_BYTES_MAX
+        return self._batch_bytes >= BATCH_BYTES_MAX
 
     def _take_in(self, port: Port, message: ipc.Message, at: int, end: int) -> int:
         """Validate items until the batch is full; returns where to go on."""
         connections = port.connections
+        request = self.request
         while at < end and not self.batch_is_full():
             # So many requests at once as certainly fit, so that the limits are not asked each time.
             stop = min(end, at + ipc.TO_COMMIT_WIDTH * _UNCHECKED)
@@ -181,7 +226,7 @@ class Loop:
                 if kind == ipc.REQUEST:
                     connection = connections.get(message[at + 1])
                     if connection is not None and not connection.leaving:
-                        self._request(connection, message[at + 2])
+                        request(connection, message[at + 2])
                 else:
                     self._other(port, kind, message[at + 1], message[at + 2])
                 at += ipc.TO_COMMIT_WIDTH
@@ -231,8 +276,8 @@ class Loop:
             assert kind == ipc.ADMIN and isinstance(payload, list), kind
             self.on_admin(connection, *payload)
 
-    def _request(self, connection: Connection, frame: bytes) -> None:
-        """One request of a client."""
+    def order(self, connection: Connection, frame: bytes) -> None:
+        """Validate one request of a client, and propose it."""
         session = connection.session
         if session is None:
             return  # the session has another connection by now; this one is being closed
@@ -247,10 +292,10 @@ class Loop:
             )  # fmt: skip
         elif self.writer.stalled or (self.full and kind in _GROWING):
             self._refused("disk full: session %#x's write refused", session.session_id)
-            self._defer_error(connection, xid, Code.SYSTEM_ERROR)
+            self.answer_error(connection, xid, Code.SYSTEM_ERROR)
         elif kind == op.CLOSE_SESSION:
             connection.behind = zxid = self.sessions.close(connection, xid)
-            self._waiting[zxid] = (connection, xid)
+            self.waiting[zxid] = (connection, xid)
         elif kind == op.RECONFIG:
             code = Code.RECONFIG_DISABLED
             zxid = self.next_zxid()
@@ -261,7 +306,7 @@ class Loop:
                     self.next_zxid(), session.session_id, frame, connection.identities
                 )
             except RemoteProtocolError:
-                self._defer_error(connection, xid, Code.MARSHALLING_ERROR)
+                self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
                 return
             self._expect(txn, connection, xid)
             if self._enforcer is not None and self._enforcer.exceeded:
@@ -282,13 +327,13 @@ class Loop:
     def _expect(self, txn: Txn, connection: Connection, xid: int) -> None:
         """Propose a client's txn; it waits for the reply."""
         self.propose(txn)
-        self._waiting[txn.zxid] = (connection, xid)
+        self.waiting[txn.zxid] = (connection, xid)
         connection.behind = txn.zxid
 
     def propose(self, txn: Txn) -> None:
         """Hand a txn to the core; every txn of this process goes this way."""
         encoded = txns.encode(txn)
-        self._batch_bytes += len(encoded)
+        self._batch_bytes += _TXN_BYTES + len(encoded)
         self.core.propose(Proposal(txn.zxid, encoded))
         self.writer.remember(txn)
         if not self._scheduled:
@@ -299,11 +344,12 @@ class Loop:
         try:
             path, _ = read_buffer(frame, requests.BODY)
         except RemoteProtocolError:
-            self._defer_error(connection, xid, Code.MARSHALLING_ERROR)
+            self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
             return
-        self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)))
+        asked = self.member.confirm() if self.member is not None else 0
+        self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)), asked)
 
-    def _defer_error(self, connection: Connection, xid: int, code: Code) -> None:
+    def answer_error(self, connection: Connection, xid: int, code: Code) -> None:
         """A refusal waits for the connection's own earlier answers only."""
         applied = self.writer.applied
         if connection.behind <= applied and not connection.deferred:
@@ -312,10 +358,15 @@ class Loop:
         else:
             self._defer(connection, _refusal(xid, code))
 
-    def _defer(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
+    def _defer(
+        self, connection: Connection, frame: Callable[[int], bytes], asked: int = 0
+    ) -> None:
         connection.behind = self.core.last_proposed
-        connection.deferred += 1
-        self._deferred.append(Deferred(connection.behind, connection, frame))
+        self.defer(connection.behind, _Answer(connection, frame), asked)
+
+    def defer(self, after: int, give: Callable[[int], None], asked: int = 0) -> None:
+        """Have something given behind a txn, and once the leader is confirmed in round `asked`."""
+        self._deferred.append(Deferred(after, asked, give))
 
     # ---- the turn
 
@@ -325,14 +376,21 @@ class Loop:
             return
         self._scheduled = False
         self._batch_bytes = 0
+        member = self.member
         while (ready := self.core.ready()) is not None:
+            if member is not None:
+                member.before(ready)
             try:
                 applied = self.writer.perform(ready)
             except StorageFull as e:
                 self._withdraw(ready, e)
                 continue
             self.core.advance(ready)
+            if member is not None:
+                member.applied(applied)
             self._publish(applied)
+            if member is not None:
+                member.after(ready)
         self.finish_turn()
 
     def retry(self) -> None:
@@ -353,13 +411,13 @@ class Loop:
 
     def _publish(self, applied: list[Applied]) -> None:
         """Replies to the txns that became visible."""
-        waiting = self._waiting
+        waiting = self.waiting
         deferred = self._deferred
         reshape = self.prep.reshape
         for txn, (error, body) in applied:
             zxid = txn.zxid
             if deferred and deferred[0].after < zxid:
-                self._release(zxid - 1)
+                self._release(zxid - 1, confirmed=True)
             waiter = waiting.pop(zxid, None)
             kind = txn.type
             if kind == op.CREATE_SESSION:
@@ -381,26 +439,25 @@ class Loop:
                     frame = replies.reply(xid, zxid, body)
                 connection.port.outbox += (ipc.REPLY, connection.number, zxid, frame)
 
-    def _release(self, upto: int) -> None:
-        """Give the answers that waited for txns up to this one."""
+    def _release(self, upto: int, *, confirmed: bool = False) -> None:
+        """Give the answers that waited for txns up to this one, in their order."""
         deferred = self._deferred
         while deferred and deferred[0].after <= upto:
-            _, connection, frame = deferred.popleft()
-            connection.deferred -= 1
-            zxid = min(upto, self.writer.applied)
-            connection.port.put(ipc.REPLY, connection.number, zxid, frame(zxid))
+            if deferred[0].round > self.confirmed_round and not confirmed:
+                return
+            deferred.popleft().give(min(upto, self.writer.applied))
 
     def _withdraw(self, ready: Ready, why: StorageFull) -> None:
         """The journal had no room: nobody was told anything, so the proposals are refused."""
         self.full = True
         self._refused("journal: %s; %d writes refused", why, len(ready.append))
-        proposals = self.core.withdraw(ready)
+        proposals = self._core_of_one.withdraw(ready)
         self.writer.forget(proposals)
         self.prep.abandon()
         # Their errors take their places among the answers that waited for them.
         answers = [(one.after, 1, one) for one in self._deferred]
         for proposal in proposals:
-            waiter = self._waiting.pop(proposal.zxid, None)
+            waiter = self.waiting.pop(proposal.zxid, None)
             self.prep.reshape.pop(proposal.zxid, None)
             txn = txns.decode(proposal.txn)
             if txn.type == op.CREATE_SESSION:
@@ -410,12 +467,27 @@ class Loop:
             if waiter is not None:
                 connection, xid = waiter
                 connection.leaving = False
-                connection.deferred += 1
-                frame = _refusal(xid, Code.SYSTEM_ERROR)
-                answers.append((proposal.zxid, 0, Deferred(proposal.zxid, connection, frame)))
+                answer = _Answer(connection, _refusal(xid, Code.SYSTEM_ERROR))
+                answers.append((proposal.zxid, 0, Deferred(proposal.zxid, 0, answer)))
         answers.sort(key=lambda answer: answer[:2])
         last = self.core.last_proposed
         self._deferred = deque(one._replace(after=min(one.after, last)) for _, _, one in answers)
+
+
+class _Answer:
+    """A reply that is deferred; while it is, the connection's later answers wait as well."""
+
+    __slots__ = ("_connection", "_frame")
+
+    def __init__(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
+        self._connection = connection
+        self._frame = frame
+        connection.deferred += 1
+
+    def __call__(self, zxid: int) -> None:
+        connection = self._connection
+        connection.deferred -= 1
+        connection.port.put(ipc.REPLY, connection.number, zxid, self._frame(zxid))
 
 
 def _refusal(xid: int, code: Code) -> Callable[[int], bytes]:
