@@ -1,0 +1,120 @@
+"""Hosts of one network, each a network namespace of its own, and what can go wrong between them.
+
+Owns:   the namespaces it made, and every process started in them.
+Invariants:
+  1. Gone: leaving the context ends those processes and removes the namespaces.
+  2. A packet that is cut off is dropped where it would arrive, silently: the sender sees a network
+     that does not answer, never an error.
+Design: one more namespace is the switch (a bridge); packets are dropped by nftables in the
+  receiving host, so a cut works in one direction or both, and touches nothing else.
+Not here: what runs on the hosts (replicas.py, writers.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Final
+
+_NETWORK: Final = "10.213.7"
+_TABLE: Final = "inet zkstore"
+
+
+def usable() -> bool:
+    """Whether this machine lets us make network namespaces."""
+    return os.geteuid() == 0 and all(shutil.which(tool) for tool in ("ip", "nft"))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+class Hosts:
+    """Hosts 1 to `count` on one switch. Use as a context manager."""
+
+    def __init__(self, count: int) -> None:
+        self.numbers = range(1, count + 1)
+        self._prefix = f"zks{os.getpid()}"
+        self._switch = f"{self._prefix}-switch"
+        self._made: list[str] = []
+
+    def __enter__(self) -> Hosts:
+        try:
+            self._make()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        for name in self._made:
+            pids = subprocess.run(
+                ["ip", "netns", "pids", name], capture_output=True, text=True, check=False
+            )
+            for pid in pids.stdout.split():
+                subprocess.run(["kill", "-9", pid], capture_output=True, check=False)
+            _run("ip", "netns", "del", name)
+        self._made.clear()
+
+    def _make(self) -> None:
+        self._namespace(self._switch)
+        self._in(self._switch, "ip", "link", "add", "br0", "type", "bridge")
+        self._in(self._switch, "ip", "link", "set", "br0", "up")
+        for number in self.numbers:
+            name = self.name(number)
+            self._namespace(name)
+            _run(
+                "ip", "link", "add", "eth0", "netns", name,
+                "type", "veth", "peer", "name", f"port{number}", "netns", self._switch,
+            )  # fmt: skip
+            self._in(self._switch, "ip", "link", "set", f"port{number}", "master", "br0", "up")
+            self._in(name, "ip", "address", "add", f"{self.address(number)}/24", "dev", "eth0")
+            self._in(name, "ip", "link", "set", "eth0", "up")
+            self._in(name, "nft", f"add table {_TABLE}")
+            chain = "{ type filter hook input priority 0; }"
+            self._in(name, "nft", f"add chain {_TABLE} arriving {chain}")
+
+    def _namespace(self, name: str) -> None:
+        _run("ip", "netns", "add", name)
+        self._made.append(name)
+        self._in(name, "ip", "link", "set", "lo", "up")
+
+    def _in(self, name: str, *command: str) -> None:
+        _run("ip", "netns", "exec", name, *command)
+
+    # ---- what a test does
+
+    def name(self, number: int) -> str:
+        return f"{self._prefix}-{number}"
+
+    def address(self, number: int) -> str:
+        return f"{_NETWORK}.{number}"
+
+    def command(self, number: int, command: Sequence[str]) -> list[str]:
+        """What runs this command on the host."""
+        return ["ip", "netns", "exec", self.name(number), *command]
+
+    def cut(self, source: int, target: int) -> None:
+        """From now on nothing that `source` sends arrives at `target`; the other way is open."""
+        rule = f"ip saddr {self.address(source)} drop"
+        self._in(self.name(target), "nft", f"add rule {_TABLE} arriving {rule}")
+
+    def part(self, one: Iterable[int], other: Iterable[int]) -> None:
+        """Nothing passes between the two groups, in either direction."""
+        others = list(other)
+        for source in one:
+            for target in others:
+                self.cut(source, target)
+                self.cut(target, source)
+
+    def heal(self) -> None:
+        """All cuts end."""
+        for number in self.numbers:
+            self._in(self.name(number), "nft", f"flush chain {_TABLE} arriving")

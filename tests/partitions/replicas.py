@@ -1,0 +1,205 @@
+"""Replicas of an ensemble on hosts of their own: zkstore's, Apache's, or some of each.
+
+Owns:   each replica's directory, configuration and processes.
+Invariants:
+  1. Gone: leaving the context kills what is left of every replica, with all its processes.
+Not here: the network (hosts.py), the clients (writers.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeVar
+
+from tests.partitions.hosts import Hosts
+
+REPOSITORY: Final = Path(__file__).parents[2]
+CLIENT_PORT: Final = 2181
+QUORUM_PORT: Final = 2888
+ELECTION_PORT: Final = 3888
+WAIT_SECONDS: Final = 60.0
+ZKSTORE: Final = "zkstore"  # else a class path of Apache's
+T = TypeVar("T")
+
+_BASE: Final = {
+    "tickTime": "500",
+    "initLimit": "20",
+    "syncLimit": "6",
+    "minSessionTimeout": "1000",
+    "maxSessionTimeout": "60000",
+    "maxClientCnxns": "0",
+    "4lw.commands.whitelist": "*",
+    "admin.enableServer": "false",
+}
+_ZKSTORE_ONLY: Final = {"zkstore.diskReserveBytes": str(16 << 20)}
+
+
+def wait_for(what: Callable[[], T], seconds: float = WAIT_SECONDS, told: str = "") -> T:
+    """The first true value of `what`, asked every now and then."""
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {told or what}"
+        time.sleep(0.05)
+    return value
+
+
+class Replica:
+    """One server on one host."""
+
+    def __init__(self, ensemble: Ensemble, number: int, kind: str) -> None:
+        self.number = number
+        self.kind = kind
+        self.folder = ensemble.folder / f"replica{number}"
+        self.data_dir = self.folder / "data"
+        self.output = self.folder / "output"
+        self._ensemble = ensemble
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, lines: Mapping[str, str]) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        (self.data_dir / "myid").write_text(f"{self.number}\n")
+        settings = {"dataDir": str(self.data_dir), "clientPort": str(CLIENT_PORT), **lines}
+        if self.kind == ZKSTORE:
+            settings |= _ZKSTORE_ONLY
+        text = "".join(f"{key}={value}\n" for key, value in settings.items())
+        (self.folder / "zoo.cfg").write_text(text)
+
+    def start(self) -> None:
+        """Start the processes, and wait for nothing."""
+        config = str(self.folder / "zoo.cfg")
+        if self.kind == ZKSTORE:
+            command = [sys.executable, "-m", "zkstore", "serve", config, "--workers", "1"]
+        else:
+            options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+            options += ["-Dzookeeper.admin.enableServer=false", "-Dzookeeper.preAllocSize=64"]
+            options += ["-Dzookeeper.extendedTypesEnabled=true"]
+            main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+            command = ["java", *options, "-cp", self.kind, main, config]
+        with open(self.output, "ab") as output:
+            self._process = subprocess.Popen(
+                self._ensemble.hosts.command(self.number, command), cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to all processes of the replica."""
+        assert self._process is not None
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            assert self._process.poll() is not None
+
+    def kill(self) -> None:
+        """kill -9 of all of it."""
+        if self._process is not None:
+            self.signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """SIGTERM; waits for the end."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(WAIT_SECONDS)
+        self._process = None
+
+    def pause(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def word(self, word: str) -> str:
+        """The answer to a four-letter word; empty if there is none."""
+        address = self._ensemble.hosts.address(self.number)
+        talk = f"exec 3<>/dev/tcp/{address}/{CLIENT_PORT} && printf {word} >&3 && timeout 2 cat <&3"
+        done = subprocess.run(
+            self._ensemble.hosts.command(self.number, ["bash", "-c", talk]),
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        return done.stdout
+
+    @property
+    def mode(self) -> str:
+        """leader, follower, observer, …; empty while it serves nobody."""
+        found = re.search(r"^Mode: (\w+)", self.word("srvr"), re.MULTILINE)
+        return found[1] if found else ""
+
+
+class Ensemble:
+    """The replicas 1 to n, of the given kinds. Use as a context manager; it starts them."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        folder: Path,
+        kinds: Mapping[int, str],
+        settings: Mapping[str, str] | None = None,
+        observers: frozenset[int] = frozenset(),
+    ) -> None:
+        self.hosts = hosts
+        self.folder = folder
+        self.replicas = {n: Replica(self, n, kind) for n, kind in kinds.items()}
+        lines = {**_BASE, **(settings or {})}
+        for number in kinds:
+            role = ":observer" if number in observers else ""
+            address = f"{hosts.address(number)}:{QUORUM_PORT}:{ELECTION_PORT}{role}"
+            lines[f"server.{number}"] = address
+        for number, replica in self.replicas.items():
+            own = {"peerType": "observer"} if number in observers else {}
+            replica.configure({**lines, **own})
+
+    def __enter__(self) -> Ensemble:
+        for replica in self.replicas.values():
+            replica.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        for replica in self.replicas.values():
+            replica.kill()
+
+    def servers(self, *numbers: int) -> str:
+        """The connection string of these replicas, of all by default."""
+        chosen = numbers or tuple(self.replicas)
+        return ",".join(f"{self.hosts.address(n)}:{CLIENT_PORT}" for n in chosen)
+
+    def leader(self, among: frozenset[int] | None = None) -> Replica:
+        """The one that leads, waited for."""
+
+        def find() -> Replica | None:
+            for number, replica in self.replicas.items():
+                asked = replica.running and (among is None or number in among)
+                if asked and replica.mode == "leader":
+                    return replica
+            return None
+
+        return wait_for(find, told=f"a leader; {self.tails()}")
+
+    def serve(self, *numbers: int) -> None:
+        """Wait until these serve clients, all by default."""
+        for number in numbers or tuple(self.replicas):
+            replica = self.replicas[number]
+            wait_for(lambda r=replica: r.mode, told=f"replica {number}; {self.tails()}")  # type: ignore[misc]
+
+    def tails(self) -> str:
+        """What the replicas wrote last, for a failure's text."""
+        parts = []
+        for number, replica in self.replicas.items():
+            text = replica.output.read_text(errors="replace") if replica.output.exists() else ""
+            parts.append(f"--- replica {number}:\n{text[-1500:]}")
+        return "\n".join(parts)
