@@ -22,10 +22,10 @@ STAT = bytes(68)
 
 @asynccontextmanager
 async def scripted(
-    answer: Answer, hellos: list[requests.Connect] | None = None
+    answer: Answer, hellos: list[requests.Connect] | None = None, *, read_only: bool = False
 ) -> AsyncIterator[str]:
     """A server that accepts every session and answers as it is told; `hellos`: what it was asked
-    at the handshakes."""
+    at the handshakes; `read_only`: what it says of itself."""
     connections = 0
 
     async def frame(reader: asyncio.StreamReader) -> bytes:
@@ -40,7 +40,7 @@ async def scripted(
             hello = requests.read_connect(await frame(reader))
             if hellos is not None:
                 hellos.append(hello)
-            writer.write(replies.connect(0x55, 10_000, b"p" * 16, False))
+            writer.write(replies.connect(0x55, 10_000, b"p" * 16, False)[:-1] + bytes([read_only]))
             while True:
                 xid, kind = struct.unpack_from(">ii", await frame(reader))
                 if kind == op.CLOSE_SESSION:

@@ -162,7 +162,7 @@ def test_replies_are_what_the_server_writes(zxid: int, number: int, path: bytes)
     assert replies.read_header(served.error(number, zxid, -101)[4:]) == (number, zxid, -101)
     assert replies.read_event(served.event(zxid, 3, path)[4:]) == (3, path)
     answer = served.connect(zxid, number, b"p" * 16, False)
-    assert replies.read_connected(answer[4:]) == (number, zxid, b"p" * 16)
+    assert replies.read_connected(answer[4:]) == (number, zxid, b"p" * 16, False)
 
 
 @on_loop

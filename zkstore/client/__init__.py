@@ -1,7 +1,8 @@
 """A thin, typed ZooKeeper client: `Client` for asyncio, `SyncClient` for everybody else.
 
 Works with zkstore and with Apache ZooKeeper 3.6 and newer. Layers, each importing only those
-before it: `connection` (frames), `session` (reconnects), `tree` (operations), `client`, `blocking`.
+before it: `connection` (frames), `session` (reconnects), `tree` (operations), `raw` (more of them),
+`client`, `blocking`.
 Not here: recipes; kazoo has them.
 """
 

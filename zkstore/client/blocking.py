@@ -34,7 +34,7 @@ U = TypeVar("U")
 R = TypeVar("R")
 
 
-class _LoopThread:
+class LoopThread:
     """An event loop on a thread of its own, and the way to it."""
 
     def __init__(self, timeout_s: float | None) -> None:
@@ -92,7 +92,7 @@ class _LoopThread:
 class SyncIterator(Generic[R]):
     """An iterator over what comes: each step waits, without a time limit, for the next."""
 
-    def __init__(self, loop: _LoopThread, steps: AsyncIterator[R]) -> None:
+    def __init__(self, loop: LoopThread, steps: AsyncIterator[R]) -> None:
         self._loop = loop
         self._steps = steps
 
@@ -117,7 +117,7 @@ async def _step(steps: AsyncIterator[R]) -> R:
 class SyncTransaction(Batch[T]):
     """Committed at the end of its `with` block, unless that raises; or by `commit`."""
 
-    def __init__(self, loop: _LoopThread, batch: Batch[T]) -> None:
+    def __init__(self, loop: LoopThread, batch: Batch[T]) -> None:
         super().__init__(batch._session, batch._paths, batch._codec)
         self._loop = loop
 
@@ -141,7 +141,7 @@ class SyncTransaction(Batch[T]):
 class SyncTree(Generic[T]):
     """`Tree`, synchronous: see there for what each operation does."""
 
-    def __init__(self, loop: _LoopThread, tree: Tree[T]) -> None:
+    def __init__(self, loop: LoopThread, tree: Tree[T]) -> None:
         self._loop = loop
         self._tree = tree
 
@@ -248,7 +248,7 @@ class SyncClient(SyncTree[bytes]):
         """`operation_timeout_s` ends every call but the iterators' with OperationTimeout; None:
         never."""
         client = Client(connect, session_timeout_ms=session_timeout_ms, auth=auth)
-        super().__init__(_LoopThread(operation_timeout_s), client)
+        super().__init__(LoopThread(operation_timeout_s), client)
         self._client = client
 
     def connect(self) -> None:

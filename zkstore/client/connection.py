@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
         self._sent.append((self._xid, request))
         self._write(requests.frame(self._xid, request.kind, request.body))
 
-    def auth(self, scheme: str, credentials: bytes) -> asyncio.Future[None]:
+    def auth(self, scheme: str, credentials: bytes | None) -> asyncio.Future[None]:
         """Send credentials; the future raises AuthFailed or ConnectionLoss."""
         body = requests.auth(scheme.encode(), credentials)
         return self._send_special(op.XID_AUTH, op.AUTH, body)

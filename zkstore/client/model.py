@@ -70,7 +70,7 @@ class Creation:
     ttl_ms: int | None = None  # goes when it has been unchanged and childless for so long
     acl: Sequence[Acl] = OPEN
 
-    def request(self, path: bytes, data: bytes) -> tuple[int, bytes]:
+    def request(self, path: bytes, data: bytes | None) -> tuple[int, bytes]:
         """(opcode, body). Raises: ValueError for what no server can do."""
         if self.ephemeral + self.container + (self.ttl_ms is not None) > 1:
             raise ValueError("a node is ephemeral, or a container, or has a time to live")

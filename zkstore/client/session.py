@@ -49,7 +49,7 @@ from zkstore.proto import client_requests as requests
 from zkstore.proto import opcodes as op
 
 _log: Final = logging.getLogger(__name__)
-Auth = tuple[str, bytes]  # scheme, credentials
+Auth = tuple[str, bytes | None]  # scheme, credentials
 
 
 class State(Enum):
@@ -96,14 +96,28 @@ class States:
 
 
 class Session:
-    def __init__(self, hosts: Hosts, timeout_ms: int, auths: Iterable[Auth]) -> None:
+    def __init__(
+        self,
+        hosts: Hosts,
+        timeout_ms: int,
+        auths: Iterable[Auth],
+        *,
+        accept_read_only: bool = False,
+        fail_fast: bool = False,
+    ) -> None:
+        """`accept_read_only`: a server that answers reads only will do; `fail_fast`: each attempt
+        to connect that fails also fails the calls that wait for a connection."""
         self.state = State.CONNECTING
         self.session_id = 0
+        self.read_only = False  # whether the server of the present connection is
+        self.attempts_failed = 0
         self.timeout_ms = timeout_ms  # asked for; once connected what the server granted
         self.watches = Watches()
         self._asked_timeout_ms = timeout_ms
         self._password = bytes(PASSWORD_BYTES)
         self._hosts = hosts
+        self._accept_read_only = accept_read_only
+        self._fail_fast = fail_fast
         self._auths = list(auths)
         self._seen_zxid = 0  # the newest that this session has seen of the tree
         self._watched_zxid = 0  # <= seen; up to it every watch has told what it had to tell
@@ -135,6 +149,14 @@ class Session:
                 return
         raise self.final_error()
 
+    async def settled(self) -> None:
+        """Until there is a connection, an attempt to connect has failed, or the session is over."""
+        changed = self.notify_of_state()
+        failed_before = self.attempts_failed
+        while self.state is State.CONNECTING and self.attempts_failed == failed_before:
+            changed.clear()
+            await changed.wait()
+
     async def close(self) -> None:
         """End the session at the server, if it can be reached, and the client."""
         self._closing = True
@@ -151,7 +173,8 @@ class Session:
                 await asyncio.wait([self._runner])
 
     def notify_of_state(self) -> asyncio.Event:
-        """An event that every change of `state` sets, for as long as the caller holds it."""
+        """An event that every change of `state` sets, and every attempt to connect that failed,
+        for as long as the caller holds it."""
         changed = asyncio.Event()
         self._listeners.add(changed)
         return changed
@@ -160,6 +183,9 @@ class Session:
         assert state in _NEXT[self.state], (self.state, state)
         _log.debug("session 0x%x: %s", self.session_id, state.value)
         self.state = state
+        self._notify()
+
+    def _notify(self) -> None:
         for changed in self._listeners:
             changed.set()
 
@@ -241,7 +267,7 @@ class Session:
             self._slots.release()
         self._pump()
 
-    async def add_auth(self, scheme: str, credentials: bytes) -> None:
+    async def add_auth(self, scheme: str, credentials: bytes | None) -> None:
         """Add an identity, on this and on every later connection. Raises: AuthFailed."""
         self._auths.append((scheme, credentials))
         if self._connection is not None:
@@ -286,10 +312,18 @@ class Session:
             connection = await self._attempt()
             if connection is not None or self.is_over:
                 return connection
+            self._on_attempt_failed()
             if attempt % len(self._hosts) == 0:
                 await asyncio.sleep(random.uniform(0, bound))
                 bound = min(2 * bound, BACKOFF_SECONDS_MAX)
         raise AssertionError("the count has no end")
+
+    def _on_attempt_failed(self) -> None:
+        self.attempts_failed += 1
+        while self._fail_fast and self._queue:
+            request = self._queue.popleft()
+            self._fail(request, connection_loss(request.detail))
+        self._notify()
 
     async def _attempt(self) -> Connection | None:
         """Try one server. Ends the session if it is refused."""
@@ -313,7 +347,11 @@ class Session:
 
     def _new_connection(self) -> Connection:
         hello = requests.connect(
-            self._seen_zxid, self._asked_timeout_ms, self.session_id, self._password
+            self._seen_zxid,
+            self._asked_timeout_ms,
+            self.session_id,
+            self._password,
+            self._accept_read_only,
         )
         return Connection(hello, self._seen_zxid, self.watches.dispatch, self._on_room)
 
@@ -327,6 +365,7 @@ class Session:
         self.session_id = answer.session_id
         self._password = answer.password
         self.timeout_ms = answer.timeout_ms
+        self.read_only = answer.read_only
         replies = [connection.auth(*auth) for auth in self._auths]
         if self._cuts:
             self.watches.gap()

@@ -255,7 +255,7 @@ class Tree(Generic[T]):
 
     def _node(self, path: str, frame: bytes) -> Node[T]:
         data, stat = replies.read_data(frame)
-        return Node(path, self._codec.decode(data), stat)
+        return Node(path, self._codec.decode(data or b""), stat)
 
 
 def _names(frame: bytes) -> list[str]:

@@ -1,6 +1,7 @@
 """The watches of one session: who waits for which path, and what a new connection must arm again.
 
-Owns:   the table of one-shot waiters and of the queues of persistent watches.
+Owns:   the tables of one-shot waiters, of the queues of persistent watches, and of the listener's
+        paths: one function that is told of every event, as ZooKeeper's own clients have it.
 Invariants:
   1. NoLostWake: a waiter is in the table before its read is sent and leaves it only by being woken,
      or because the read set no watch. A wake-up too many is allowed: it means "read again".
@@ -94,6 +95,22 @@ class Watches:
     def __init__(self) -> None:
         self._waiters: tuple[dict[bytes, WeakSet[asyncio.Event]], ...] = ({}, {}, {})
         self._events: dict[int, dict[bytes, list[Events]]] = {PERSISTENT: {}, RECURSIVE: {}}
+        self._listened: tuple[set[bytes], ...] = (set(), set(), set(), set(), set())
+        self.tell: Callable[[EventType, bytes, int], None] | None = None
+        """The listener: (type, path, zxid)."""
+
+    def listen(self, kind: int, path: bytes) -> None:
+        self._listened[kind].add(path)
+
+    def is_listening(self, kind: int, path: bytes) -> bool:
+        return path in self._listened[kind]
+
+    def unlisten(self, kind: int, path: bytes) -> bool:
+        """Whether the listener had such a watch."""
+        if path not in self._listened[kind]:
+            return False
+        self._listened[kind].remove(path)
+        return True
 
     def add_waiter(self, kind: int, path: bytes, waiter: asyncio.Event) -> None:
         self._waiters[kind].setdefault(path, WeakSet()).add(waiter)
@@ -130,6 +147,17 @@ class Watches:
                 told += self._events[RECURSIVE].get(ancestor, ())
         for events in told:
             events.put(EventType(kind), path, zxid)
+        if self.tell is not None and self._is_listened(kind, path):
+            self.tell(EventType(kind), path, zxid)
+
+    def _is_listened(self, kind: int, path: bytes) -> bool:
+        """Whether the event is the listener's; uses up the one-shot watches that it had for it."""
+        used = [self.unlisten(table, path) for table in _USES_UP[kind]]
+        if any(used) or path in self._listened[PERSISTENT]:
+            return True
+        return kind != op.NODE_CHILDREN_CHANGED and not self._listened[RECURSIVE].isdisjoint(
+            _upwards(path)
+        )
 
     def gap(self) -> None:
         """Events may have been lost: all persistent watches are told."""
@@ -172,6 +200,9 @@ class Watches:
                 yield kind, path
         for kind, queues in self._events.items():
             for path in queues:
+                yield kind, path
+        for kind, paths in enumerate(self._listened):
+            for path in paths:
                 yield kind, path
 
 

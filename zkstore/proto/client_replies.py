@@ -50,6 +50,7 @@ class Connected(NamedTuple):
     timeout_ms: int
     session_id: int
     password: bytes
+    read_only: bool  # the server answers reads only
 
 
 class MultiResult(NamedTuple):
@@ -70,12 +71,13 @@ def read_header(frame: bytes) -> tuple[int, int, int]:
 
 
 def read_connected(frame: bytes) -> Connected:
-    """The first frame of a connection; a readOnly byte behind it is not asked."""
+    """The first frame of a connection; old servers leave out the readOnly byte at its end."""
     if len(frame) < _CONNECT.size:
         raise RemoteProtocolError(f"connect response of {len(frame)} bytes")
     _, timeout_ms, session_id = _CONNECT.unpack_from(frame)
-    password, _ = read_buffer(frame, _CONNECT.size)
-    return Connected(timeout_ms, session_id, password or b"")
+    password, offset = read_buffer(frame, _CONNECT.size)
+    read_only = frame[offset : offset + 1] == b"\1"
+    return Connected(timeout_ms, session_id, password or b"", read_only)
 
 
 def read_stat(frame: bytes, offset: int) -> tuple[Stat, int]:
@@ -85,10 +87,10 @@ def read_stat(frame: bytes, offset: int) -> tuple[Stat, int]:
     return Stat._make(_STAT.unpack_from(frame, offset)), end
 
 
-def read_data(frame: bytes) -> tuple[bytes, Stat]:
-    """getData; null data is shown as empty, like everywhere in the client."""
+def read_data(frame: bytes) -> tuple[bytes | None, Stat]:
+    """getData, reconfig; None is null data."""
     data, offset = read_buffer(frame, BODY)
-    return data or b"", read_stat(frame, offset)[0]
+    return data, read_stat(frame, offset)[0]
 
 
 def read_created(frame: bytes, offset: int) -> tuple[bytes, Stat, int]:
@@ -116,6 +118,19 @@ def read_acl(frame: bytes) -> tuple[list[tuple[int, bytes, bytes]], Stat]:
         identity, offset = read_text(frame, offset)
         entries.append((perms, scheme, identity))
     return entries, read_stat(frame, offset)[0]
+
+
+def read_identities(frame: bytes) -> list[tuple[bytes, bytes]]:
+    """whoAmI → (scheme, user) of each identity."""
+    count, offset = read_int(frame, BODY)
+    if count > (len(frame) - offset) // 8:
+        raise RemoteProtocolError(f"vector of {count} in a frame of {len(frame)} bytes")
+    identities = []
+    for _ in range(count):
+        scheme, offset = read_text(frame, offset)
+        user, offset = read_text(frame, offset)
+        identities.append((scheme, user))
+    return identities
 
 
 def read_event(frame: bytes) -> tuple[int, bytes]:

@@ -23,6 +23,7 @@ _CONNECT: Final = struct.Struct(">iiqiq")
 _MULTI_HEADER: Final = struct.Struct(">i?i")
 _MULTI_END: Final = _MULTI_HEADER.pack(-1, True, -1)
 _FALSE: Final = b"\0"
+_TRUE: Final = b"\1"
 
 
 def frame(xid: int, kind: int, body: bytes) -> bytes:
@@ -30,16 +31,23 @@ def frame(xid: int, kind: int, body: bytes) -> bytes:
     return _HEADER.pack(8 + len(body), xid, kind) + body
 
 
-def connect(last_zxid_seen: int, timeout_ms: int, session_id: int, password: bytes) -> bytes:
-    """The first frame of a connection: protocol version 0, not content with a read-only server."""
-    tail = buffer(password) + _FALSE
+def connect(
+    last_zxid_seen: int,
+    timeout_ms: int,
+    session_id: int,
+    password: bytes,
+    read_only: bool = False,
+) -> bytes:
+    """The first frame of a connection: protocol version 0; `read_only`: content with a server that
+    has lost the others and answers reads only."""
+    tail = buffer(password) + (_TRUE if read_only else _FALSE)
     size = _CONNECT.size - 4 + len(tail)
     return _CONNECT.pack(size, 0, last_zxid_seen, timeout_ms, session_id) + tail
 
 
 def path_bool(path: bytes, watch: bool) -> bytes:
     """exists, getData, getChildren2."""
-    return buffer(path) + (b"\1" if watch else _FALSE)
+    return buffer(path) + (_TRUE if watch else _FALSE)
 
 
 def path_int(path: bytes, number: int) -> bytes:
@@ -55,7 +63,7 @@ def acl(entries: Sequence[AclEntry]) -> bytes:
 
 
 def create(
-    path: bytes, data: bytes, entries: Sequence[AclEntry], flags: int, ttl_ms: int | None
+    path: bytes, data: bytes | None, entries: Sequence[AclEntry], flags: int, ttl_ms: int | None
 ) -> bytes:
     """create, create2, createContainer; with a ttl createTTL, which has a long more."""
     body = buffer(path) + buffer(data) + acl(entries) + pack_int(flags)
@@ -70,7 +78,14 @@ def set_acl(path: bytes, entries: Sequence[AclEntry], version: int) -> bytes:
     return buffer(path) + acl(entries) + pack_int(version)
 
 
-def auth(scheme: bytes, credentials: bytes) -> bytes:
+def reconfig(
+    joining: bytes | None, leaving: bytes | None, members: bytes | None, version: int
+) -> bytes:
+    """ReconfigRequest {ustring joiningServers, leavingServers, newMembers; long curConfigId}."""
+    return buffer(joining) + buffer(leaving) + buffer(members) + pack_long(version)
+
+
+def auth(scheme: bytes, credentials: bytes | None) -> bytes:
     """AuthPacket; its type is 0 and ignored."""
     return pack_int(0) + buffer(scheme) + buffer(credentials)
 
