@@ -193,8 +193,8 @@ class Ensemble:
     def serve(self, *numbers: int) -> None:
         """Wait until these serve clients, all by default."""
         for number in numbers or tuple(self.replicas):
-            replica = self.replicas[number]
-            wait_for(lambda r=replica: r.mode, told=f"replica {number}; {self.tails()}")  # type: ignore[misc]
+            told = f"replica {number}; {self.tails()}"
+            wait_for(lambda n=number: self.replicas[n].mode, told=told)  # type: ignore[misc]
 
     def tails(self) -> str:
         """What the replicas wrote last, for a failure's text."""

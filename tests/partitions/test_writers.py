@@ -12,7 +12,7 @@ from tests.conformance import requests
 from tests.invariants.client import Client
 from tests.invariants.history import CREATED, Call, Event, Log
 from tests.partitions import writers
-from tests.partitions.writers import Address, Report, Writer, judge
+from tests.partitions.writers import Address, Held, Report, Writer, judge
 
 SERVERS: list[Address] = [("one", 1), ("two", 2)]
 
@@ -23,12 +23,17 @@ def writer(sent: int, acknowledged: set[int]) -> Writer:
     )
 
 
+def stat(czxid: int, owner: int = 0) -> bytes:
+    return struct.pack(">qqqqiiiqiiq", czxid, czxid, 0, 0, 0, 0, 0, owner, 0, 0, czxid)
+
+
 def judged(monkeypatch: pytest.MonkeyPatch, one: Writer, *held: list[tuple[str, int]]) -> list[str]:
-    """What is said of replicas that hold these children."""
+    """What is said of replicas that hold these children, created at these zxids."""
     replicas = dict(zip(SERVERS, held, strict=True))
 
-    async def children(server: Address, _: list[Writer]) -> dict[str, list[tuple[str, int]]]:
-        return {one.root: replicas[server]}
+    async def children(server: Address, _: list[Writer]) -> Held:
+        found = [(name, stat(czxid)) for name, czxid in replicas[server]]
+        return {one.root: [("", stat(1)), *found]}
 
     monkeypatch.setattr(writers, "_children", children)
     asyncio.run(judge(SERVERS, [one], one.report))
@@ -92,7 +97,7 @@ class Told(Client):
         for request in some:
             error, owner = self._errors.pop(0) if self._errors else (0, 0)
             call = Call(0, 0, request, 0.0, error=error)
-            call.body = struct.pack(">qqqqiiiqiiq", 1, 1, 0, 0, 0, 0, 0, owner, 0, 0, 1)
+            call.body = stat(1, owner)
             future = asyncio.get_running_loop().create_future()
             future.set_result(call)
             futures.append(future)

@@ -9,7 +9,7 @@ Invariants, each checked on the client's side:
   4. WatchFirst: a persistent recursive watch tells every creation once, in order, as long as its
      connection lives.
   5. EphemeralsDie: while the session lives its ephemeral is there; when it was expired it is gone.
-  6. Agreement: at the end all replicas hold the same children with the same czxids.
+  6. Agreement: at the end all replicas hold the same nodes with the same Stat in every field.
 Shape:  `python -m tests.partitions.writers SERVERS`; runs until its stdin ends, then waits for the
   ensemble to agree and prints one JSON line.
 """
@@ -179,10 +179,13 @@ async def _done(client: Client, request: requests.Request, *allowed: int) -> Non
         raise RefusedError(f"{request.text}: {call.error}")
 
 
-async def _children(server: Address, writers: list[Writer]) -> dict[str, list[tuple[str, int]]]:
-    """What one replica holds, behind a sync: (child, czxid) by writer."""
+Held = dict[str, list[tuple[str, bytes]]]
+
+
+async def _children(server: Address, writers: list[Writer]) -> Held:
+    """What one replica holds, behind a sync: (child, its Stat) by writer, itself under ''."""
     client = await asyncio.wait_for(connect(server, History().log("check")), _ATTEMPT_SECONDS)
-    held: dict[str, list[tuple[str, int]]] = {}
+    held: Held = {}
     try:
         await _done(client, requests.sync("/"))
         for writer in writers:
@@ -192,15 +195,16 @@ async def _children(server: Address, writers: list[Writer]) -> dict[str, list[tu
                 continue
             reader = Reader(call.body)
             names = sorted(reader.ustring() or "" for _ in range(reader.i32()))
-            calls = await client.ask(*(requests.exists(f"{writer.root}/{n}") for n in names))
-            stats = [read_stat(Reader(one.body)).czxid for one in calls]
-            held[writer.root] = list(zip(names, stats, strict=True))
+            paths = [writer.root, *(f"{writer.root}/{name}" for name in names)]
+            calls = await client.ask(*map(requests.exists, paths))
+            stats = (one.body for one in calls)
+            held[writer.root] = list(zip(("", *names), stats, strict=True))
     finally:
         client.cut()
     return held
 
 
-async def _eventually(server: Address, writers: list[Writer]) -> dict[str, list[tuple[str, int]]]:
+async def _eventually(server: Address, writers: list[Writer]) -> Held:
     """`_children`, again until no connection is refused or lost."""
     deadline = time.monotonic() + _AGREE_SECONDS
     while True:
@@ -214,7 +218,7 @@ async def _eventually(server: Address, writers: list[Writer]) -> dict[str, list[
 
 async def judge(servers: list[Address], writers: list[Writer], report: Report) -> None:
     """The state at the end, on every replica."""
-    reference: dict[str, list[tuple[str, int]]] | None = None
+    reference: Held | None = None
     for server in servers:
         held = await _eventually(server, writers)
         if reference is None:
@@ -222,8 +226,9 @@ async def judge(servers: list[Address], writers: list[Writer], report: Report) -
         elif held != reference:
             report.violations.append(f"{server} differs from {servers[0]}")
         for writer in writers:
-            names = {int(name) for name, _ in held[writer.root]}
-            czxids = [czxid for _, czxid in held[writer.root]]
+            children = held[writer.root][1:]
+            names = {int(name) for name, _ in children}
+            czxids = [read_stat(Reader(stat)).czxid for _, stat in children]
             lost = sorted(writer.acknowledged - names)
             if lost:
                 writer.fail(f"acknowledged writes {lost[:5]} ({len(lost)}) are not on {server}")
