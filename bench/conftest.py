@@ -24,6 +24,7 @@ _HERE: Final = Path(__file__).parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zkstore benchmarks")
     group.addoption("--size", choices=SIZES, default="smoke", help="how much to measure")
+    group.addoption("--suite", choices=("main", "all"), default="all", help="which workloads")
     group.addoption("--rounds", type=int, default=0, help="instead of the size's own number")
     group.addoption("--servers", default="", help="names, separated by commas")
     group.addoption("--seed", type=int, default=1)
@@ -64,11 +65,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.is_relative_to(_HERE)]
     if config.getoption("--size") == "real":
-        for item in items:
-            if item.path.is_relative_to(_HERE):
-                # One test measures all servers of its workload; generators have their own limit.
-                item.add_marker(pytest.mark.timeout(0))
+        for item in ours:
+            # One test measures all servers of its workload; generators have their own limit.
+            item.add_marker(pytest.mark.timeout(0))
+    if config.getoption("--suite") == "main":
+        others = [item for item in ours if not _is_main(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+def _is_main(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    workload = parameters.params.get("workload") if parameters else None
+    return isinstance(workload, Workload) and workload.main
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +99,8 @@ def report(contest: Contest, benchmark: Benchmark) -> Callable[[Workload, Kind],
     """Measure a workload on a server, and hand the rounds to pytest-benchmark."""
 
     def measure(workload: Workload, kind: Kind) -> Result:
+        if refusal := workload.refusal(kind):
+            pytest.skip(refusal)
         result = contest.result(workload, kind)
         taken_s = iter([workload.seconds(metrics) for metrics in result.rounds])
 

@@ -19,11 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, cast
 
 from bench import fill, wire
 from bench.servers import REPOSITORY, Kind, Server, commit
@@ -31,6 +32,8 @@ from bench.servers import REPOSITORY, Kind, Server, commit
 Metrics = Mapping[str, float]
 # Far above what any generator needs: it ends a run that hangs.
 _GENERATOR_TIMEOUT_S: Final = 300.0
+# Servers and generators inherit the limit that allows so many.
+_CONNECTIONS_MAX: Final = 12_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +49,51 @@ class Size:
     prime_s: float
     # A turn of creates ends here, so that five of them fit a heap of 1 GB.
     creates_max: int
-    watchers: int
+    # What is watched, held or laid out before is this part of what the workload's name says.
+    scale: float
     fanout_rounds: int
-    # Of the start-up's tree.
-    start_nodes: int
     # Whether workloads that ask for fresh servers get them.
     fresh_servers: bool
 
+    def scaled(self, count: int) -> int:
+        return max(2, round(count * self.scale)) if count else 0
+
 
 SIZES: Final = {
-    "smoke": Size("smoke", 1, 0.02, 0.1, 200, 0.0, 500, 20, 2, 1000, False),
-    "real": Size("real", 5, 1.0, 3.0, 10_000, 5.0, 50_000, 1000, 20, 1_000_000, True),
+    "smoke": Size("smoke", 1, 0.01, 0.05, 200, 0.0, 500, 0.002, 1, False),
+    "real": Size("real", 5, 0.5, 2.0, 10_000, 5.0, 50_000, 1.0, 10, True),
 }
 
 
-class Workload(Protocol):
-    """One row of the tables."""
+class Workload(ABC):
+    """One row of the tables; a frozen dataclass whose fields say what it does."""
+
+    # It needs servers that have done nothing else, or leaves them changed.
+    fresh: ClassVar[bool] = False
 
     @property
+    @abstractmethod
     def name(self) -> str: ...
+
+    @property
+    def main(self) -> bool:
+        """It is among those that `make bench` runs, and that a target is set for."""
+        return False
 
     @property
     def config(self) -> Mapping[str, object]:
         """What it does, for the record."""
+        return {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
 
-    @property
-    def fresh(self) -> bool:
-        """It needs servers that have done nothing else, or leaves them changed."""
+    def refusal(self, kind: Kind) -> str:
+        """Why it cannot be done on this server or machine; empty if it can."""
+        return ""
 
+    @abstractmethod
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         """Measure one server once. Raises: BenchmarkError."""
 
+    @abstractmethod
     def seconds(self, metrics: Metrics) -> float:
         """The one figure for pytest-benchmark's table: what one unit of the work took."""
 
@@ -90,6 +107,8 @@ class Result:
     version: str
     config: Mapping[str, object]
     rounds: Sequence[Metrics]
+    # For all rounds on this server, with what was made ready for them.
+    took_s: float
 
     @property
     def median(self) -> dict[str, float]:
@@ -105,31 +124,39 @@ class Arena:
     # What outlives the run is in `work_dir`, all else in `run_dir`: two runs may share a work_dir.
     work_dir: Path
     run_dir: Path = field(init=False)
-    _running: dict[str, Server] = field(default_factory=dict)
+    # By kind and by the size of the nodes' data.
+    _running: dict[tuple[str, int], Server] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.work_dir.mkdir(parents=True, exist_ok=True)
+        wire.raise_file_limit(_CONNECTIONS_MAX)
         self.run_dir = Path(tempfile.mkdtemp(prefix="run-", dir=self.work_dir))
 
-    def server(self, kind: Kind) -> Server:
-        """A running server of this kind, filled and warm."""
-        if kind.name not in self._running:
-            server = Server(kind, self.new_directory(kind.name))
+    def server(self, kind: Kind, data_bytes: int = 100) -> Server:
+        """A running server of this kind, filled with nodes of so many bytes, and warm."""
+        key = kind.name, data_bytes
+        if key not in self._running:
+            server = Server(kind, self.new_directory(f"{kind.name}-{data_bytes}"))
             server.start()
-            self._running[kind.name] = server
-            fill.fill(server.port, self.size.keys, data_bytes=100, seed=self.seed)
-            for operation in ("mix", "setData") if self.size.prime_s else ():
-                self.generate(
-                    "load",
-                    ports=server.ports,
-                    operation=operation,
-                    connections=16,
-                    depth=64,
-                    keys=self.size.keys,
-                    warm_up_s=0,
-                    seconds=self.size.prime_s / 2,
-                )
-        return self._running[kind.name]
+            self._running[key] = server
+            fill.fill(server.port, self.size.keys, data_bytes, seed=self.seed)
+            self.prime(server, data_bytes)
+        return self._running[key]
+
+    def prime(self, server: Server, data_bytes: int) -> None:
+        """Load it until a compiler that works while the program runs has done its work."""
+        for operation in ("mix", "setData") if self.size.prime_s else ():
+            self.generate(
+                "load",
+                ports=server.ports,
+                operation=operation,
+                connections=16,
+                depth=64,
+                data_bytes=data_bytes,
+                keys=self.size.keys,
+                warm_up_s=0,
+                seconds=self.size.prime_s / 2,
+            )
 
     def generate(self, generator: str, **options: object) -> dict[str, float]:
         """Run a generator in its own process; returns its metrics.
@@ -138,8 +165,12 @@ class Arena:
         """
         command = [sys.executable, "-m", f"bench.{generator}"]
         for name, value in options.items():
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            command += [f"--{name.replace('_', '-')}", text]
+            option = f"--{name.replace('_', '-')}"
+            if isinstance(value, bool):
+                command += [option] if value else []
+            else:
+                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                command += [option, text]
         try:
             done = subprocess.run(
                 command,
@@ -158,9 +189,8 @@ class Arena:
         return metrics
 
     def log(self, kind: Kind) -> str:
-        """The last that a running server of this kind wrote."""
-        server = self._running.get(kind.name)
-        return server.log() if server else ""
+        """The last that running servers of this kind wrote."""
+        return "\n".join(s.log() for (name, _), s in self._running.items() if name == kind.name)
 
     def new_directory(self, name: str) -> Path:
         """An empty folder of this run."""
@@ -191,6 +221,7 @@ class Contest:
         self._results_file = results_file
         self._by_workload: dict[str, dict[str, Result] | wire.BenchmarkError] = {}
         self._run = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._commit = commit()
         self._machine = machine(arena.work_dir)
 
     def result(self, workload: Workload, kind: Kind) -> Result:
@@ -208,20 +239,29 @@ class Contest:
         return measured[kind.name]
 
     def _measure(self, workload: Workload) -> dict[str, Result]:
-        rounds: dict[str, list[Metrics]] = {kind.name: [] for kind in self.kinds}
+        kinds = [kind for kind in self.kinds if not workload.refusal(kind)]
+        rounds: dict[str, list[Metrics]] = {kind.name: [] for kind in kinds}
+        took_s = dict.fromkeys(rounds, 0.0)
         fresh = workload.fresh and self._arena.size.fresh_servers
         if fresh:
             self._arena.stop_servers()
         for number in range(self._arena.size.rounds):
-            for kind in self.kinds if number % 2 == 0 else reversed(self.kinds):
+            for kind in kinds if number % 2 == 0 else reversed(kinds):
+                begun = time.perf_counter()
                 rounds[kind.name].append(self._turn(workload, kind))
+                took_s[kind.name] += time.perf_counter() - begun
         if fresh:
             self._arena.stop_servers()
         results = {
             kind.name: Result(
-                workload.name, kind.name, kind.version, workload.config, rounds[kind.name]
+                workload.name,
+                kind.name,
+                kind.version,
+                workload.config,
+                rounds[kind.name],
+                took_s[kind.name],
             )
-            for kind in self.kinds
+            for kind in kinds
         }
         self.results += results.values()
         self._record(results.values())
@@ -242,7 +282,7 @@ class Contest:
             for result in results:
                 line = {
                     "run": self._run,
-                    "commit": commit(),
+                    "commit": self._commit,
                     "size": self._arena.size.name,
                     "seed": self._arena.seed,
                     "machine": self._machine,
@@ -250,6 +290,7 @@ class Contest:
                     "server": result.server,
                     "version": result.version,
                     "config": dict(result.config),
+                    "took_s": round(result.took_s, 1),
                     "median": rounded(result.median),
                     "rounds": [rounded(metrics) for metrics in result.rounds],
                 }

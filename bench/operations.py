@@ -74,8 +74,10 @@ class Ring:
     def image(self) -> tuple[bytes, list[int], list[int]]:
         """For a loop in another language: all requests, where each ends, and where the digits are
         that each round must have to itself."""
+        if not self._serial:
+            return self._block, self._ends[1:], []
         digits = [m.end() for m in re.finditer(re.escape(self._serial), self._block)]
-        return self._block, self._ends[1:], digits if self._serial else []
+        return self._block, self._ends[1:], digits
 
     def take_all(self) -> list[bytes]:
         """A whole round, request by request."""

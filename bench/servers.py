@@ -51,6 +51,8 @@ class Kind:
     version: str
     # The arguments, given the path of its zoo.cfg.
     command: Callable[[str], list[str]]
+    # The checkout that zkstore is taken from.
+    source: Path = REPOSITORY
 
 
 def _git(*args: str) -> str:
@@ -125,7 +127,7 @@ def default_kinds(*, peers: bool) -> list[str]:
     return ["zkstore", *apache[:1]] if peers else ["zkstore"]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that the kernel gives to no client: one that polls a port of its own range may be
     connected to itself."""
     for port in random.sample(range(20_000, 30_000), 100):
@@ -141,16 +143,24 @@ def _free_port() -> int:
 class Server:
     """One server in one directory; a context manager that stops it."""
 
-    def __init__(self, kind: Kind, directory: Path) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        directory: Path,
+        *,
+        data: Path | None = None,
+        prefix: Sequence[str] = (),
+        more_config: str = "",
+    ) -> None:
+        """data: where it keeps its data, if not in its directory; prefix: what stands before its
+        command; more_config: lines of its zoo.cfg."""
         self.kind = kind
         self.directory = directory
-        self.port = _free_port()
+        self.data = data or directory / "data"
+        self.port = free_port()
+        self._prefix = tuple(prefix)
+        self._more_config = more_config
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def data(self) -> Path:
-        """What survives a stop."""
-        return self.directory / "data"
 
     @property
     def pid(self) -> int:
@@ -179,13 +189,13 @@ class Server:
             f"dataDir={self.data}\n"
             f"clientPort={self.port}\n"
             f"clientPortAddress={wire.HOST}\n"
-            "maxClientCnxns=0\n"
+            f"maxClientCnxns=0\n{self._more_config}"
         )
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        environment = {**os.environ, "PYTHONPATH": str(self.kind.source)}
         with (self.directory / "server.log").open("ab") as log:
             begun = time.perf_counter()
             self._process = subprocess.Popen(
-                self.kind.command(str(config)),
+                [*self._prefix, *self.kind.command(str(config))],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -120,7 +120,8 @@ class Reply:
     body: bytes
 
 
-def _receive(sock: socket.socket, size: int) -> bytes:
+def receive(sock: socket.socket, size: int) -> bytes:
+    """The next bytes of a blocking socket. Raises: BenchmarkError if the connection ends."""
     received = bytearray()
     while len(received) < size:
         chunk = sock.recv(size - len(received))
@@ -132,8 +133,8 @@ def _receive(sock: socket.socket, size: int) -> bytes:
 
 def receive_frame(sock: socket.socket) -> bytes:
     """The next frame of a blocking socket, without its length."""
-    (size,) = struct.unpack(">i", _receive(sock, 4))
-    return _receive(sock, size)
+    (size,) = struct.unpack(">i", receive(sock, 4))
+    return receive(sock, size)
 
 
 def receive_reply(sock: socket.socket) -> Reply:

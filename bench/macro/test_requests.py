@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pytest
 
@@ -13,8 +13,8 @@ from bench.servers import Kind
 pytestmark = pytest.mark.benchmark(timer=MEASURED_TIME)
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+@dataclass(frozen=True)
+class Requests(Workload):
     """`connections` with `depth` requests in flight on each."""
 
     operation: str
@@ -28,16 +28,11 @@ class Requests:
         return f"{self.operation} {self.connections}x{self.depth}{size}"
 
     @property
-    def config(self) -> dict[str, object]:
-        return asdict(self)
-
-    @property
-    def fresh(self) -> bool:
-        # Creates leave a tree behind that the next turn, and the next workload, would feel.
-        return self.operation == "create"
+    def main(self) -> bool:
+        return self.operation in ("getData", "setData") and self.data_bytes == 100
 
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
-        server = arena.server(kind)
+        server = arena.server(kind, self.data_bytes)
         creates = self.operation == "create"
         return arena.generate(
             "load",
@@ -58,15 +53,26 @@ class Requests:
         return 1 / metrics["ops_per_s"]
 
 
+@dataclass(frozen=True)
+class Creates(Requests):
+    """They leave a tree behind that the next turn, and the next workload, would feel."""
+
+    fresh = True
+
+
 # Connections × requests in flight on each.
-CONCURRENCY = [(1, 1), (8, 1), (64, 1), (16, 64)]
+CONCURRENCY = [(1, 1), (8, 1), (64, 1), (256, 1), (16, 64)]
+CROWDS = [(64, 1), (16, 64)]
 WORKLOADS = [
-    *(Requests("setData", *concurrency) for concurrency in CONCURRENCY),
     *(Requests("getData", *concurrency) for concurrency in CONCURRENCY),
-    Requests("exists", 16, 64),
-    Requests("mix", 64, 1),
-    Requests("mix", 16, 64),
-    *(Requests("create", *concurrency) for concurrency in CONCURRENCY),
+    *(Requests("setData", *concurrency) for concurrency in CONCURRENCY),
+    *(Requests("mix", *concurrency) for concurrency in CONCURRENCY),
+    *(Requests("exists", *concurrency) for concurrency in CROWDS),
+    *(Requests("create+delete", *concurrency) for concurrency in CONCURRENCY),
+    *(Requests("multi", *concurrency) for concurrency in [(1, 1), (64, 1), (16, 64)]),
+    *(Creates("create", *concurrency) for concurrency in CONCURRENCY),
+    *(Requests("setData", *concurrency, data_bytes=1000) for concurrency in CONCURRENCY),
+    *(Requests("getData", *concurrency, data_bytes=1000) for concurrency in CROWDS),
 ]
 
 

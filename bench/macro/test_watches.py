@@ -1,4 +1,4 @@
-"""Watch fan-out: how long until the last of many watchers of one node has its notification."""
+"""Watch fan-out: how long until the last of many watchers has its notifications."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ from bench.servers import Kind
 pytestmark = pytest.mark.benchmark(timer=MEASURED_TIME)
 
 
-@dataclass(frozen=True, slots=True)
-class Fanout:
-    """One node, a one-shot data watch on each of the size's number of connections."""
+@dataclass(frozen=True)
+class Fanout(Workload):
+    """`connections` that watch the data of the same `nodes`, all of which change at once."""
 
-    name: str = "fan-out"
-
-    @property
-    def config(self) -> dict[str, object]:
-        return {"watch": "data, one-shot"}
+    connections: int
+    nodes: int = 1
+    persistent: bool = False
 
     @property
-    def fresh(self) -> bool:
-        return False
+    def name(self) -> str:
+        kind = ", persistent" if self.persistent else ""
+        return f"fan-out {self.connections}x{self.nodes}{kind}"
+
+    @property
+    def main(self) -> bool:
+        return self.nodes == 1 and not self.persistent
 
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         server = arena.server(kind)
+        nodes = self.nodes if self.nodes == 1 else arena.size.scaled(self.nodes)
         return arena.generate(
             "fanout",
             port=server.port,
             server_pid=server.pid,
-            watchers=arena.size.watchers,
+            connections=arena.size.scaled(self.connections),
+            nodes=nodes,
+            persistent=self.persistent,
             rounds=arena.size.fanout_rounds,
         )
 
@@ -41,5 +47,13 @@ class Fanout:
         return metrics["last_ms"] / 1e3
 
 
-def test_fanout(kind: Kind, report: Callable[[Workload, Kind], Result]) -> None:
-    report(Fanout(), kind)
+WORKLOADS = [
+    Fanout(connections, nodes, persistent)
+    for persistent in (False, True)
+    for connections, nodes in ((1000, 1), (10_000, 1), (100, 100))
+]
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_fanout(workload: Fanout, kind: Kind, report: Callable[[Workload, Kind], Result]) -> None:
+    report(workload, kind)
