@@ -35,6 +35,17 @@ class Settings:
     tick_time_ms: int = 3000  # tickTime
     init_limit_ticks: int = 10  # initLimit
     sync_limit_ticks: int = 5  # syncLimit
+    # server.N, group.N, weight.N: the text of the membership (zab/membership.py); empty: standalone
+    members: str = ""
+    connect_to_leader_limit_ticks: int = 0  # connectToLearnerMasterLimit; 0: initLimit
+    leader_connect_delay_ms: int = 100  # leaderConnectDelayDuringRetryMs
+    quorum_listen_on_all_ips: bool = False  # quorumListenOnAllIPs
+    quorum_bind_retries: int = 3  # electionPortBindRetry; 0: for ever
+    quorum_tcp_keep_alive: bool = False  # tcpKeepAlive
+    election_connect_timeout_ms: int = 5000  # cnxTimeout
+    election_greeting_timeout_ms: int = -1  # quorumCnxnTimeoutMs; -1: syncLimit
+    notification_interval_ms_min: int = 200  # fastleader.minNotificationInterval
+    notification_interval_ms_max: int = 60_000  # fastleader.maxNotificationInterval
     min_session_timeout_ms: int = -1  # minSessionTimeout; -1: 2 ticks
     max_session_timeout_ms: int = -1  # maxSessionTimeout; -1: 20 ticks
     max_client_cnxns: int = 60  # maxClientCnxns: per address, 0: no limit

@@ -11,6 +11,7 @@ from zkstore.errors import ConfigError
 from zkstore.server import auth_providers, config, config_keys, properties, servers, values
 from zkstore.server.config import Configuration, Source
 from zkstore.settings import Settings
+from zkstore.zab.membership import Membership
 
 MINIMAL = "dataDir=/nowhere/zk\nclientPort=2181\n"
 
@@ -179,7 +180,7 @@ def test_the_tables_do_not_contradict_each_other() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)}
     assert {entry.field for entry in config_keys.UNDERSTOOD.values()} <= fields
     unreachable = fields - {entry.field for entry in config_keys.UNDERSTOOD.values()}
-    assert unreachable == {"auth_providers", "server_id"}
+    assert unreachable == {"auth_providers", "members", "server_id"}
     for name, entry in config_keys.NO_EFFECT.items():
         assert all(value == value.lower() for value in entry.quiet), name
 
@@ -241,8 +242,12 @@ def test_the_last_of_two_lines_counts() -> None:
         ("autopurge.purgeInterval=1w", "expected a whole number of hours, or one followed by"),
         ("DigestAuthenticationProvider.digestAlg=ROT13", "expected one of MD5, SHA, SHA1"),
         ("datadir.autocreate=false", "there is no data in /nowhere/zk yet"),
-        ("server.x=a:1:2", "server.x: expected server.N with a number N"),
-        ("server.1=a", "expected host:port[:electionPort]"),
+        ("server.x=a:1:2", "server.x=a:1:2: expected a number"),
+        ("server.1=a", "server.1=a: expected host:port:electionPort[:role]"),
+        ("server.1=a:1:2|b:1", "expected host:port:electionPort[:role]"),
+        ("server.1=a:1:1", "expected a quorum port and another election port"),
+        ("server.1=a:1:65536", "expected ports up to 65535"),
+        ("server.1=a:1:2\ngroup.1=1:2:1", "server.1: expected each server in one group only"),
         ("server.1=a:1:2:captain", "expected participant or observer"),
         ("server.1=a:1:2:observer", "an observer needs participants"),
     ],
@@ -280,14 +285,96 @@ def test_options_win_and_make_up_for_missing_keys() -> None:
         config.read_options({"--client-port": ("clientPort", "x")})
 
 
-def test_ensembles_are_refused_and_a_single_server_line_is_not() -> None:
-    two = "server.1=a:1:2\nserver.2=b:1:2"
-    said = wrong(MINIMAL + two)
-    assert said.startswith("zoo.cfg:4: server.2 is the second of 2 servers: ensembles come with")
+def test_a_single_server_line_is_no_ensemble() -> None:
     settings, warnings = read("dataDir=d\nserver.1=[::1]:2888:3888|b:1:2:participant;[::]:2199")
     assert (settings.client_port, settings.client_port_address) == (2199, "::")
+    assert settings.members == ""
     assert len(warnings) == 1 and "the only server line server.1" in warnings[0]
     assert "says client port 2199" in wrong(f"{MINIMAL}server.1=a:1:2;2199")
+    observed = wrong(f"{MINIMAL}server.1=a:1:2\nserver.2=b:1:2:observer")
+    assert "an observer needs more than one participant" in observed
+
+
+THREE = "server.1=a:1:2\nserver.2=b:1:2;2199\nserver.3=c:1:2:observer\nserver.4=d:1:2\n"
+LIMITS = "initLimit=10\nsyncLimit=5\n"
+
+
+def member(tmp_path: Path, text: str, *, myid: str = "2\n") -> Configuration:
+    (tmp_path / "myid").write_text(myid)
+    return read(f"dataDir={tmp_path}\n{text}")
+
+
+def test_the_members_of_an_ensemble(tmp_path: Path) -> None:
+    settings, warnings = member(tmp_path, THREE + LIMITS)
+    membership = Membership.parse(settings.members)
+    assert membership.voters == {1, 2, 4} and membership.observers == {3}
+    assert settings.members.startswith("server.1=a:1:2:participant\nserver.2=b:1:2:participant;")
+    assert (settings.server_id, settings.client_port, warnings) == (2, 2199, [])
+    assert Settings.from_json(settings.to_json()) == settings
+    grouped = f"{THREE}{LIMITS}group.1=1:2\ngroup.2=4\nweight.4=0\nclientPort=5"
+    settings, warnings = member(tmp_path, grouped, myid="4")
+    assert Membership.parse(settings.members).is_quorum([1, 2])
+    assert (settings.server_id, settings.client_port, warnings) == (4, 5, [])
+
+
+def test_a_quorum_of_one_is_an_ensemble_if_it_shall_be(tmp_path: Path) -> None:
+    text = f"standaloneEnabled=false\nclientPort=5\nserver.2=b:1:2\n{LIMITS}"
+    settings, warnings = member(tmp_path, text)
+    assert (settings.members, warnings) == ("server.2=b:1:2:participant\nversion=0", [])
+
+
+@pytest.mark.parametrize(
+    "text, myid, message",
+    [
+        ("", "5", "myid:1: '5' is not the number of a server line; it must hold the number"),
+        ("", "two", "myid:1: 'two' is not the number of a server line"),
+        ("", "", "myid:1: '' is not the number of a server line"),
+        ("syncLimit=0", "2", "zoo.cfg:6: syncLimit=0: expected at least 1 tick in an ensemble"),
+        ("sslQuorum=true", "2", "sslQuorum=true: comes with a later version"),
+        ("quorum.auth.enableSasl=true", "2", "comes with a later version"),
+        ("group.1=1:2", "2", "zoo.cfg:2: server.1: expected a group for server 4"),
+        ("weight.1=1", "2", "zoo.cfg:2: server.1: expected a group for server 1"),
+        ("group.1=1:x", "2", "zoo.cfg:6: group.1=1:x: expected a number"),
+        (
+            "fastleader.minNotificationInterval=9\nfastleader.maxNotificationInterval=8",
+            "2",
+            "zoo.cfg:7: fastleader.maxNotificationInterval=8: expected at least fastleader.min",
+        ),
+        (
+            "server.255=e:1:2;1\nextendedTypesEnabled=true",
+            "255",
+            "extendedTypesEnabled=true: expected an id up to 254 in myid with it",
+        ),
+    ],
+)
+def test_what_a_member_must_have(tmp_path: Path, text: str, myid: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        member(tmp_path, THREE + text, myid=myid)
+    assert message in str(caught.value)
+
+
+def test_a_member_without_its_number_is_told_what_to_do(tmp_path: Path) -> None:
+    assert wrong(f"dataDir={tmp_path}\n{THREE}") == (
+        f"{tmp_path}/myid: there is no such file; it must hold the number of this server's line"
+        " server.N: 1, 2, 3, 4"
+    )
+    (tmp_path / "myid").mkdir()
+    assert "Is a directory" in wrong(f"dataDir={tmp_path}\n{THREE}")
+
+
+def test_what_a_member_is_warned_of(tmp_path: Path) -> None:
+    two = "server.1=a:1:2\nserver.255=b:1:2;2199\npeerType=observer"
+    settings, warnings = member(tmp_path, two, myid="255")
+    assert not settings.extended_types_enabled
+    assert warnings == [
+        "zoo.cfg:2: initLimit is missing; 10 is used",
+        "zoo.cfg:2: syncLimit is missing; 5 is used",
+        "zoo.cfg:2: myid is above 254: no nodes with a TTL here",
+        "zoo.cfg:4: peerType: what the server line says counts",
+        "zoo.cfg:2: with 2 participants none may fail; 3 are the least that can lose one",
+    ]
+    _, warnings = member(tmp_path, f"{THREE}server.5=e:1:2\n{LIMITS}")
+    assert warnings == ["zoo.cfg:2: 4 participants can lose no more of them than 3"]
 
 
 def test_a_dynamic_file_is_read_for_its_servers(tmp_path: Path) -> None:
@@ -296,8 +383,10 @@ def test_a_dynamic_file_is_read_for_its_servers(tmp_path: Path) -> None:
     line = f"dynamicConfigFile={dynamic}\n"
     assert read(f"dataDir=d\n{line}").settings.client_port == 2182
     assert "must be in the dynamicConfigFile" in wrong(f"{MINIMAL}{line}server.1=a:1:2")
-    dynamic.write_text("server.1=a:1:2;2182\nserver.2=b:1:2;2182\n")
-    assert "ensembles come with a later version" in wrong(MINIMAL + line)
+    dynamic.write_text("server.1=a:1:2;2182\nserver.2=b:1:2;2183\nserver.4=b:1:2;2183\n")
+    settings = member(tmp_path, line + LIMITS).settings
+    assert Membership.parse(settings.members).voters == {1, 2, 4}
+    assert settings.client_port == 2183
     dynamic.write_text("tickTime=5")
     assert "has server lines only" in wrong(MINIMAL + line)
     dynamic.unlink()
@@ -415,4 +504,4 @@ def test_numbers_as_java_decodes_them() -> None:
 def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Is a directory"):
         config.read_file(tmp_path)
-    assert servers.is_server_line("server.1") and not servers.is_server_line("server.realm")
+    assert servers.is_member_line("server.1") and not servers.is_member_line("server.realm")

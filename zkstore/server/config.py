@@ -26,10 +26,14 @@ from typing import Any, Final, NamedTuple
 from zkstore.errors import ConfigError
 from zkstore.server import auth_providers, config_keys, properties, servers, values
 from zkstore.server.properties import Property
+from zkstore.server.values import INT32_MAX
 from zkstore.settings import Settings
+from zkstore.zab.membership import ANY_HOST, Member, Membership, read_role
 
 # Apache never purges below three snapshots, whatever the file says.
 SNAPSHOTS_KEPT_MIN: Final = 3
+# A greater id would make session ids that look like the owners of TTL nodes.
+EXTENDED_SID_MAX: Final = 254
 # The client port when neither file nor option names one; Apache would serve no client at all.
 CLIENT_PORT_DEFAULT: Final = 2181
 
@@ -154,18 +158,16 @@ class _Build:
 
     def combine(self) -> None:
         """The rules that look at more than one key."""
-        cluster = self._cluster()
-        self._client_port(cluster)
+        if self._source and "data_dir" not in self._fields | self._options:
+            raise ConfigError(f"{self._source.name}: dataDir is missing; it is required")
+        self._client_port(self._cluster())
         self._session_timeouts()
         self._authentication()
         self._autopurge()
         self._fourletter_words()
 
     def result(self) -> Configuration:
-        if self._source and "data_dir" not in self._fields | self._options:
-            raise ConfigError(f"{self._source.name}: dataDir is missing; it is required")
         settings = dataclasses.replace(Settings(), **(self._fields | self._options))
-        settings = dataclasses.replace(settings, server_id=self._myid(Path(settings.data_dir)))
         self._data_directory(Path(settings.data_dir))
         return Configuration(settings, self._warnings)
 
@@ -213,42 +215,89 @@ class _Build:
 
     # The rules, one function each
 
-    def _cluster(self) -> servers.Server | None:
-        """The only server line, if there is one; more than one are refused."""
-        lines = [prop for name, prop in self._given.items() if servers.is_server_line(name)]
+    def _member_lines(self) -> list[Property]:
+        lines = [prop for name, prop in self._given.items() if servers.is_member_line(name)]
         dynamic = self._given.get("dynamicConfigFile")
-        if dynamic is not None:
-            if lines:
-                raise self._wrong(lines[0], "must be in the dynamicConfigFile, which is set")
-            lines = servers.read_dynamic_lines(read_file(Path(dynamic.value)).lines)
-        listed = [servers.parse(line) for line in lines]
-        standalone = self._read_or("standaloneEnabled", values.boolean, True)
-        servers.check(listed, standalone_enabled=standalone)
+        if dynamic is None:
+            return lines
+        if lines:
+            raise self._wrong(lines[0], "must be in the dynamicConfigFile, which is set")
+        return servers.read_dynamic_lines(read_file(Path(dynamic.value)).lines)
+
+    def _cluster(self) -> Member | None:
+        """This server's own line, if there is any; an ensemble's members and this one's id."""
+        lines = self._member_lines()
+        membership = servers.read(lines)
+        may_be_alone = self._read_or("standaloneEnabled", values.boolean, True)
         self._read_or("electionAlg", values.integer(3, 3), 3)
-        role = self._read_or("peerType", servers.role, "participant")
-        if role == "observer":
+        data_dir = Path((self._fields | self._options).get("data_dir", Settings().data_dir))
+        if membership and not (may_be_alone and len(membership.voters) == 1):
+            return self._ensemble(membership, lines[0], data_dir)
+        self._fields["server_id"] = self._myid(data_dir)
+        if self._read_or("peerType", read_role, "participant") == "observer":
             prop = self._given["peerType"]
             self._warn(prop, "peerType=observer means nothing to a single server")
-        if not listed:
+        if membership is None:
+            for line in lines:
+                self._warn(line, f"{line.key} has no effect without server lines")
+            if not may_be_alone:
+                prop = self._given["standaloneEnabled"]
+                raise ConfigError(f"{prop.where}: standaloneEnabled=false needs a server line")
             return None
+        if membership.observers:
+            raise self._wrong(lines[0], "an observer needs more than one participant")
         self._warn(
             lines[0],
             f"the only server line {lines[0].key}: this server runs standalone; only its client"
             " address is used",
         )
-        return listed[0]
+        return next(iter(membership.members.values()))
 
-    def _client_port(self, cluster: servers.Server | None) -> None:
+    def _ensemble(self, membership: Membership, first: Property, data_dir: Path) -> Member:
+        """This server's line. Sets what makes a server the member of an ensemble."""
+        member = servers.find_own(membership, data_dir / "myid")
+        self._fields["members"] = membership.text().decode()
+        self._fields["server_id"] = member.sid
+        for name in ("sslQuorum", "quorum.auth.enableSasl"):
+            if self._read_or(name, values.boolean, False):
+                raise self._wrong(
+                    self._given[name], "comes with a later version: no other member would answer"
+                )
+        for key, field in (("initLimit", "init_limit_ticks"), ("syncLimit", "sync_limit_ticks")):
+            if self._fields.get(field) == 0:
+                raise self._wrong(self._given[key], "expected at least 1 tick in an ensemble")
+            if field not in self._fields:
+                ticks = getattr(Settings(), field)
+                self._warnings.append(f"{first.where}: {key} is missing; {ticks} is used")
+        if self._fields.get("notification_interval_ms_max", INT32_MAX) < self._fields.get(
+            "notification_interval_ms_min", 0
+        ):
+            prop = self._given["fastleader.maxNotificationInterval"]
+            raise self._wrong(prop, "expected at least fastleader.minNotificationInterval")
+        if member.sid > EXTENDED_SID_MAX:
+            if self._fields.setdefault("extended_types_enabled", False):
+                prop = self._given["extendedTypesEnabled"]
+                raise self._wrong(prop, f"expected an id up to {EXTENDED_SID_MAX} in myid with it")
+            self._warn(first, f"myid is above {EXTENDED_SID_MAX}: no nodes with a TTL here")
+        if "peerType" in self._given:
+            role = self._read("peerType", read_role)
+            if (role == "observer") != member.observer:
+                self._warn(self._given["peerType"], "peerType: what the server line says counts")
+        if message := servers.weakness(membership):
+            self._warn(first, message)
+        return member
+
+    def _client_port(self, own: Member | None) -> None:
         address = self._given.get("clientPortAddress")
         if address is not None and "client_port" not in self._fields | self._options:
             raise self._wrong(address, "clientPort is not set")
-        if cluster is not None and cluster.client_port is not None:
-            port = self._fields.setdefault("client_port", cluster.client_port)
-            if port != cluster.client_port:
+        if own is not None and own.client is not None:
+            host, port = own.client
+            if self._fields.setdefault("client_port", port) != port:
                 line = self._given["clientPort"]
-                raise self._wrong(line, f"the server line says client port {cluster.client_port}")
-            if cluster.client_host:
-                self._fields.setdefault("client_port_address", cluster.client_host)
+                raise self._wrong(line, f"the server line says client port {port}")
+            if host != ANY_HOST:
+                self._fields.setdefault("client_port_address", host)
         secure = self._given.get("secureClientPort")
         if secure is not None:
             self._read("secureClientPort", values.integer(0, 65535))

@@ -36,6 +36,25 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "tickTime": Understood("tick_time_ms", integer(1, unit="milliseconds"), True),
     "initLimit": Understood("init_limit_ticks", integer(0, unit="ticks"), True),
     "syncLimit": Understood("sync_limit_ticks", integer(0, unit="ticks"), True),
+    "connectToLearnerMasterLimit": Understood(
+        "connect_to_leader_limit_ticks", integer(0, unit="ticks"), True
+    ),
+    "quorumListenOnAllIPs": Understood("quorum_listen_on_all_ips", boolean, True),
+    "cnxTimeout": Understood("election_connect_timeout_ms", integer(1, unit="milliseconds")),
+    "quorumCnxnTimeoutMs": Understood(
+        "election_greeting_timeout_ms", integer(-1, unit="milliseconds")
+    ),
+    "electionPortBindRetry": Understood("quorum_bind_retries", integer(0)),
+    "fastleader.minNotificationInterval": Understood(
+        "notification_interval_ms_min", integer(1, unit="milliseconds")
+    ),
+    "fastleader.maxNotificationInterval": Understood(
+        "notification_interval_ms_max", integer(1, unit="milliseconds")
+    ),
+    "leaderConnectDelayDuringRetryMs": Understood(
+        "leader_connect_delay_ms", integer(0, unit="milliseconds")
+    ),
+    "tcpKeepAlive": Understood("quorum_tcp_keep_alive", boolean),
     "minSessionTimeout": Understood("min_session_timeout_ms", integer(-1), True),
     "maxSessionTimeout": Understood("max_session_timeout_ms", integer(-1), True),
     "maxClientCnxns": Understood("max_client_cnxns", values.limit, True),
@@ -115,7 +134,7 @@ HANDLED: Final = frozenset(
         "standaloneEnabled",
     }
 )
-HANDLED_FAMILIES: Final = ("authProvider.", "server.")
+HANDLED_FAMILIES: Final = ("authProvider.", "group.", "server.", "weight.")
 
 # Properties whose name is complete without `zookeeper.`. Apache reads them from the JVM's arguments
 # alone: as keys of zoo.cfg they would become zookeeper.<key>, which nobody asks for.
@@ -166,7 +185,11 @@ class NoEffect(NamedTuple):
     quiet: tuple[str, ...] = ()
 
 
-_ENSEMBLE: Final = "it concerns ensembles, and this version runs standalone only"
+_MEMBERS: Final = "the members of an ensemble are those of the configuration file"
+_LEADER: Final = "whoever is elected serves clients too, and brings all learners up to date at once"
+_OBSERVER: Final = "observers join at once, follow the leader itself and write to disk"
+_SOCKETS: Final = "no socket is waited for, and small packets leave at once"
+_ADDRESSES: Final = "all addresses of a server line are used, each in its turn"
 _TLS: Final = "TLS comes with a later version"
 _SASL: Final = "SASL and Kerberos come with a later version"
 _ADMIN: Final = "there is no HTTP admin server; the four-letter words answer on the client port"
@@ -188,22 +211,20 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "largeRequestMaxBytes": NoEffect(_THROTTLE),
     "largeRequestThreshold": NoEffect(_THROTTLE, ("-1",)),
     "secureClientPortAddress": NoEffect(_TLS),
-    "observerMasterPort": NoEffect(_ENSEMBLE, ("0",)),
-    "connectToLearnerMasterLimit": NoEffect(_ENSEMBLE, ("0",)),
+    "observerMasterPort": NoEffect(_OBSERVER, ("0",)),
     "localSessionsEnabled": NoEffect("all sessions are global in a standalone server", ("false",)),
     "localSessionsUpgradingEnabled": NoEffect(
         "all sessions are global in a standalone server", ("false",)
     ),
-    "syncEnabled": NoEffect(_ENSEMBLE, ("true",)),
-    "reconfigEnabled": NoEffect(_ENSEMBLE, ("false",)),
-    "quorumListenOnAllIPs": NoEffect(_ENSEMBLE, ("false",)),
-    "sslQuorum": NoEffect(_ENSEMBLE, ("false",)),
-    "sslQuorumReloadCertFiles": NoEffect(_ENSEMBLE, ("false",)),
-    "portUnification": NoEffect(_ENSEMBLE, ("false",)),
-    "quorum.auth.enableSasl": NoEffect(_ENSEMBLE, ("false",)),
-    "quorum.auth.learnerRequireSasl": NoEffect(_ENSEMBLE, ("false",)),
-    "quorum.auth.serverRequireSasl": NoEffect(_ENSEMBLE, ("false",)),
-    "quorum.cnxn.threads.size": NoEffect(_ENSEMBLE),
+    "syncEnabled": NoEffect(_OBSERVER, ("true",)),
+    "reconfigEnabled": NoEffect(_MEMBERS, ("false",)),
+    "sslQuorum": NoEffect(_TLS, ("false",)),
+    "sslQuorumReloadCertFiles": NoEffect(_TLS, ("false",)),
+    "portUnification": NoEffect(_TLS, ("false",)),
+    "quorum.auth.enableSasl": NoEffect(_SASL, ("false",)),
+    "quorum.auth.learnerRequireSasl": NoEffect(_SASL, ("false",)),
+    "quorum.auth.serverRequireSasl": NoEffect(_SASL, ("false",)),
+    "quorum.cnxn.threads.size": NoEffect(_JVM),
     "metricsProvider.className": NoEffect(
         _METRICS,
         (
@@ -211,10 +232,10 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
             "org.apache.zookeeper.metrics.impl.nullmetricsprovider",
         ),
     ),
-    "multiAddress.enabled": NoEffect(_ENSEMBLE, ("false",)),
-    "multiAddress.reachabilityCheckEnabled": NoEffect(_ENSEMBLE, ("true",)),
-    "multiAddress.reachabilityCheckTimeoutMs": NoEffect(_ENSEMBLE, ("1000",)),
-    "oraclePath": NoEffect(_ENSEMBLE),
+    "multiAddress.enabled": NoEffect(_ADDRESSES, ("false",)),
+    "multiAddress.reachabilityCheckEnabled": NoEffect(_ADDRESSES, ("true",)),
+    "multiAddress.reachabilityCheckTimeoutMs": NoEffect(_ADDRESSES, ("1000",)),
+    "oraclePath": NoEffect("two members need each other: there is no oracle"),
     "jvm.pause.monitor": NoEffect(_PAUSE, ("false",)),
     "jvm.pause.sleep.time.ms": NoEffect(_PAUSE),
     "jvm.pause.warn-threshold.ms": NoEffect(_PAUSE),
@@ -226,14 +247,14 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "snapSizeLimitInKb": NoEffect(_SNAPSHOT),
     "snapshot.compression.method": NoEffect(_SNAPSHOT, ("",)),
     "snapshot.trust.empty": NoEffect(_SNAPSHOT, ("false",)),
-    "snapshotSizeFactor": NoEffect(_ENSEMBLE),
+    "snapshotSizeFactor": NoEffect("a learner far behind gets what is less to send", ("0.33",)),
     "serializeLastProcessedZxid.enabled": NoEffect(_SNAPSHOT, ("true",)),
     "txnLogSizeLimitInKb": NoEffect(_TXNLOG, ("-1",)),
     "commitLogCount": NoEffect(_TXNLOG),
     "flushDelay": NoEffect(_GROUP_COMMIT, ("0",)),
     "maxWriteQueuePollTime": NoEffect(_GROUP_COMMIT),
     "maxBatchSize": NoEffect(_GROUP_COMMIT),
-    "db.autocreate": NoEffect(_ENSEMBLE, ("true",)),
+    "db.autocreate": NoEffect("a member may begin with an empty directory", ("true",)),
     "digest.enabled": NoEffect("the digest of the tree is always kept", ("true",)),
     # Threads, buffers and caches
     "maxResponseCacheSize": NoEffect(_CACHE),
@@ -254,7 +275,6 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "client.portUnification": NoEffect(_TLS, ("false",)),
     "client.certReload": NoEffect(_TLS, ("false",)),
     "fips-mode": NoEffect(_TLS, ("true",)),
-    "tcpKeepAlive": NoEffect(_ENSEMBLE, ("false",)),
     # Throttles
     "request_throttle_max_requests": NoEffect(_THROTTLE, ("0",)),
     "request_throttle_stall_time": NoEffect(_THROTTLE, ("100",)),
@@ -262,7 +282,7 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "request_stale_latency_check": NoEffect(_THROTTLE, ("false",)),
     "request_stale_connection_check": NoEffect(_THROTTLE, ("true",)),
     "throttled_op_wait_time": NoEffect(_THROTTLE, ("0",)),
-    "enableEagerACLCheck": NoEffect(_ENSEMBLE, ("false",)),
+    "enableEagerACLCheck": NoEffect("the leader checks ACLs", ("false",)),
     # Watches
     "watchManagerName": NoEffect(_WATCHES, ("org.apache.zookeeper.server.watch.watchmanager",)),
     "watcherCleanThreadsNum": NoEffect(_WATCHES),
@@ -274,8 +294,8 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "admin.enableServer": NoEffect(_ADMIN, ("false",)),
     "audit.enable": NoEffect("there is no audit log yet", ("false",)),
     "audit.impl.class": NoEffect("there is no audit log yet"),
-    "messageTracker.Enabled": NoEffect(_ENSEMBLE, ("false",)),
-    "messageTracker.BufferSize": NoEffect(_ENSEMBLE),
+    "messageTracker.Enabled": NoEffect("packets between members are not kept", ("false",)),
+    "messageTracker.BufferSize": NoEffect("packets between members are not kept"),
     "pathStats.enabled": NoEffect("there are no statistics by path yet", ("false",)),
     "jmx.log4j.disable": NoEffect("there is no JMX here", ("true",)),
     # Authentication
@@ -289,37 +309,28 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "server.realm": NoEffect(_SASL),
     "server.principal": NoEffect(_SASL),
     # Ensembles
-    "leaderServes": NoEffect(_ENSEMBLE, ("yes",)),
-    "cnxTimeout": NoEffect(_ENSEMBLE),
-    "quorumCnxnTimeoutMs": NoEffect(_ENSEMBLE, ("-1",)),
-    "electionPortBindRetry": NoEffect(_ENSEMBLE, ("3",)),
-    "learner.closeSocketAsync": NoEffect(_ENSEMBLE, ("false",)),
-    "learner.asyncSending": NoEffect(_ENSEMBLE, ("false",)),
-    "leaderConnectDelayDuringRetryMs": NoEffect(_ENSEMBLE),
-    "leader.nodelay": NoEffect(_ENSEMBLE, ("true",)),
-    "leader.closeSocketAsync": NoEffect(_ENSEMBLE, ("false",)),
-    "follower.nodelay": NoEffect(_ENSEMBLE, ("true",)),
-    "follower.skipLearnerRequestToNextProcessor": NoEffect(_ENSEMBLE, ("false",)),
-    "forward_learner_requests_to_commit_processor_disabled": NoEffect(_ENSEMBLE, ("false",)),
-    "forceSnapshotSync": NoEffect(_ENSEMBLE, ("false",)),
+    "leaderServes": NoEffect(_LEADER, ("yes",)),
+    "learner.closeSocketAsync": NoEffect(_SOCKETS, ("false",)),
+    "learner.asyncSending": NoEffect(_SOCKETS, ("false",)),
+    "leader.nodelay": NoEffect(_SOCKETS, ("true",)),
+    "leader.closeSocketAsync": NoEffect(_SOCKETS, ("false",)),
+    "follower.nodelay": NoEffect(_SOCKETS, ("true",)),
+    "follower.skipLearnerRequestToNextProcessor": NoEffect(_JVM, ("false",)),
+    "forward_learner_requests_to_commit_processor_disabled": NoEffect(_JVM, ("false",)),
+    "forceSnapshotSync": NoEffect("a learner far behind gets what is less to send", ("false",)),
 }
 
-# Longest prefix first where one begins another.
 NO_EFFECT_FAMILIES: Final = (
-    ("ssl.quorum.", _ENSEMBLE),
     ("ssl.", _TLS),
     ("netty.", _TLS),
     ("sasl.", _SASL),
     ("kerberos.", _SASL),
     ("security.", _SASL),
     ("superUser.", _SASL),
-    ("group.", _ENSEMBLE),
-    ("weight.", _ENSEMBLE),
-    ("quorum.auth.", _ENSEMBLE),
-    ("leader.", _ENSEMBLE),
-    ("fastleader.", _ENSEMBLE),
-    ("observer.", _ENSEMBLE),
-    ("observerMaster.", _ENSEMBLE),
+    ("quorum.auth.", _SASL),
+    ("leader.", _LEADER),
+    ("observer.", _OBSERVER),
+    ("observerMaster.", _OBSERVER),
     ("admin.", _ADMIN),
     ("metricsProvider.", _METRICS),
     ("pathStats.", "there are no statistics by path yet"),
@@ -345,7 +356,9 @@ def is_direct(name: str) -> bool:
         return entry.direct
     if name in NO_EFFECT:
         return False
-    return name in _DIRECT_HANDLED or name.startswith(("autopurge.", "server."))
+    return name in _DIRECT_HANDLED or name.startswith(
+        ("autopurge.", "group.", "server.", "weight.")
+    )
 
 
 _DIRECT_HANDLED: Final = frozenset(

@@ -27,7 +27,7 @@ _EXPECTED: Final = "host:port:electionPort[:role][;[clientAddress:]clientPort]"
 _HOST: Final = r"(?:\[[^\[\]\s]+\]|[^\[\]:;|\s]+)"
 _ADDRESS: Final = re.compile(rf"({_HOST}):(\d{{1,5}}):(\d{{1,5}})(?::([A-Za-z]+))?\Z")
 _CLIENT: Final = re.compile(rf"(?:({_HOST}):)?(\d{{1,5}})\Z")
-_ANY_HOST: Final = "0.0.0.0"  # what Apache makes of a client port without an address
+ANY_HOST: Final = "0.0.0.0"  # what Apache makes of a client port without an address
 
 
 class Address(NamedTuple):
@@ -55,7 +55,7 @@ class Member(NamedTuple):
         """
         servers, *clients = text.replace(" ", "").split(";")
         matches = [_ADDRESS.match(part) for part in servers.split("|")]
-        roles = {role(match[4]) for match in matches if match and match[4]}
+        roles = {read_role(match[4]) for match in matches if match and match[4]}
         if None in matches or len(clients) > 2:
             raise ValueError(_EXPECTED)
         if len(roles) > 1:
@@ -71,7 +71,7 @@ class Member(NamedTuple):
             client = _CLIENT.match(part)
             if client is None:
                 raise ValueError(_EXPECTED)
-            ends.append((_host(client[1] or _ANY_HOST), _port(client[2])))
+            ends.append((_host(client[1] or ANY_HOST), _port(client[2])))
         return cls(sid, addresses, roles == {"observer"}, *ends)
 
     def text(self) -> str:
@@ -174,7 +174,7 @@ class Membership:
         self.observers = frozenset(self.members) - self.voters
         self.version = version
         if not self.voters:
-            raise ValueError("a participant")
+            raise ValueError("a participant; an observer needs participants")
         self._quorums: Quorums = Majority(self.voters)
         if groups or weights:
             self._quorums = Hierarchical(self.voters, groups or {}, weights or {})
@@ -240,7 +240,7 @@ class Parser:
         )
 
 
-def role(text: str) -> str:
+def read_role(text: str) -> str:
     """A role's name in lower case. Raises: ValueError."""
     if text.lower() not in ("participant", "observer"):
         raise ValueError("participant or observer")
