@@ -131,6 +131,13 @@ class Replica:
         )  # fmt: skip
         return done.stdout
 
+    def votes(self) -> bool:
+        """Whether its election port takes connections."""
+        address = self._ensemble.hosts.address(self.number)
+        talk = ["bash", "-c", f"exec 3<>/dev/tcp/{address}/{ELECTION_PORT}"]
+        command = self._ensemble.hosts.command(self.number, talk)
+        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+
     @property
     def mode(self) -> str:
         """leader, follower, observer, …; empty while it serves nobody."""
@@ -148,8 +155,11 @@ class Ensemble:
         kinds: Mapping[int, str],
         settings: Mapping[str, str] | None = None,
         observers: frozenset[int] = frozenset(),
+        first: int = 0,
     ) -> None:
+        """first: the one that is up before the others; with the greatest id it leads."""
         self.hosts = hosts
+        self._first = first
         self.folder = folder
         self.replicas = {n: Replica(self, n, kind) for n, kind in kinds.items()}
         lines = {**_BASE, **(settings or {})}
@@ -162,8 +172,16 @@ class Ensemble:
             replica.configure({**lines, **own})
 
     def __enter__(self) -> Ensemble:
-        for replica in self.replicas.values():
-            replica.start()
+        try:
+            if self._first:
+                self.replicas[self._first].start()
+                wait_for(self.replicas[self._first].votes, told=self.tails())
+            for number, replica in self.replicas.items():
+                if number != self._first:
+                    replica.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
