@@ -1,6 +1,8 @@
 """Two sets of results as one table.
 
-`python -m bench.compare OLD.jsonl NEW.jsonl` compares each server with itself at another commit;
+`python -m bench.compare OLD NEW` with two commits measures both, in turns in one run, and compares
+them; what else is given is handed on (`-k "setData and 64x1" --rounds 3 --size smoke`).
+`python -m bench.compare OLD.jsonl NEW.jsonl` compares each server with itself in another run;
 `python -m bench.compare FILE.jsonl` compares the servers of one file with Apache's.
 
 Design: the last result of a workload and server in a file counts. A ratio is that of medians; with
@@ -13,14 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.servers import REPOSITORY, resolve
+
 # Shown as they come in the results, but for these, which are about the generator.
-_HIDDEN: Final = ("generator_cpu_us",)
+_HIDDEN: Final = ("generator_cpu_us", "generator_load")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ def _table(metrics: Sequence[str], pairs: Sequence[Pair], *, spread: bool) -> st
     compared = [pair for pair in pairs if pair.row is not pair.base]
     heads = [""]
     if compared:
-        commits = any(pair.row.server == pair.base.server for pair in compared)
+        commits = any(not pair.base.server.startswith("apache") for pair in compared)
         heads = ["new", "old"] if commits else ["this", compared[0].base.server]
         heads += ["ratio", "from … to"] if spread else ["ratio"]
     lines = [
@@ -169,19 +175,50 @@ def _table(metrics: Sequence[str], pairs: Sequence[Pair], *, spread: bool) -> st
     return "\n".join([top.rstrip(), *body])
 
 
+def _measure(revisions: Sequence[str], options: Sequence[str]) -> list[Pair]:
+    """Both commits in turns, by the benchmarks as they are here.
+
+    Raises: ValueError if a commit is not one, or nothing was measured.
+    """
+    old, new = resolve([f"zkstore@{revision}" for revision in revisions])
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.jsonl"
+        servers = f"{old.name},{new.name}"
+        command = [sys.executable, "-m", "bench", "--size", "real", "--servers", servers]
+        command += ["--results", str(results), *options]
+        subprocess.run(command, cwd=REPOSITORY, check=False)
+        if not results.exists():
+            raise ValueError("nothing was measured")
+        rows = read_rows(results)
+    return [
+        Pair(workload, row, rows[workload, old.name])
+        for (workload, server), row in rows.items()
+        if server == new.name
+    ]
+
+
+def _compared(names: Sequence[str], options: Sequence[str]) -> list[Pair]:
+    """What is asked for: one file, two files or two commits. Raises: OSError, ValueError."""
+    paths = [Path(name) for name in names]
+    if len(names) == 2 and not any(path.exists() for path in paths):
+        return _measure(names, options)
+    if options:
+        raise ValueError(f"these go with two commits only: {' '.join(options)}")
+    rows = [read_rows(path) for path in paths]
+    return pairs_of_commits(*rows) if len(rows) == 2 else pairs_of_servers(rows[0].values())
+
+
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OLD NEW, or one")
+    parser.add_argument("first", metavar="OLD", help="a commit or a file of results")
+    parser.add_argument("second", metavar="NEW", nargs="?", help="the same")
     parser.add_argument("--spread", action="store_true", help="least and greatest ratio too")
-    args = parser.parse_args(argv)
-    if len(args.files) > 2:
-        parser.error("one file or two")
+    args, options = parser.parse_known_args(argv)
     try:
-        rows = [read_rows(path) for path in args.files]
+        pairs = _compared([name for name in (args.first, args.second) if name], options)
     except (OSError, ValueError) as error:
         print(f"bench.compare: {error}", file=sys.stderr)
         return 1
-    pairs = pairs_of_commits(*rows) if len(rows) == 2 else pairs_of_servers(rows[0].values())
     print(tables(pairs, spread=args.spread) or "nothing in common")
     return 0
 

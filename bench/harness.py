@@ -105,6 +105,7 @@ class Result:
     workload: str
     server: str
     version: str
+    commit: str
     config: Mapping[str, object]
     rounds: Sequence[Metrics]
     # For all rounds on this server, with what was made ready for them.
@@ -257,6 +258,7 @@ class Contest:
                 workload.name,
                 kind.name,
                 kind.version,
+                kind.commit or self._commit,
                 workload.config,
                 rounds[kind.name],
                 took_s[kind.name],
@@ -282,7 +284,7 @@ class Contest:
             for result in results:
                 line = {
                     "run": self._run,
-                    "commit": self._commit,
+                    "commit": result.commit,
                     "size": self._arena.size.name,
                     "seed": self._arena.seed,
                     "machine": self._machine,

@@ -10,6 +10,7 @@ Not here: what is asked of it.
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -17,9 +18,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -51,8 +54,9 @@ class Kind:
     version: str
     # The arguments, given the path of its zoo.cfg.
     command: Callable[[str], list[str]]
-    # The checkout that zkstore is taken from.
+    # The checkout that zkstore is taken from, and its commit; empty: what is checked out here.
     source: Path = REPOSITORY
+    commit: str = ""
 
 
 def _git(*args: str) -> str:
@@ -282,14 +286,47 @@ def _answers(port: int, probe: str) -> bool:
 
 
 def resolve(names: Sequence[str]) -> list[Kind]:
-    """The kinds of these names.
+    """The kinds of these names; `zkstore@REVISION` is zkstore as it is in a commit.
 
     Raises: ValueError if one is unknown or cannot be run here.
     """
     known = kinds()
-    for name in names:
+    found = []
+    for full_name in names:
+        name, at, revision = full_name.partition("@")
         if name not in known:
             raise ValueError(f"unknown server {name}; there are {', '.join(known)}")
         if known[name].missing:
             raise ValueError(f"{name} cannot be run: {known[name].missing}")
-    return [known[name] for name in names]
+        found.append(_at_commit(known[name], revision) if at else known[name])
+    return found
+
+
+def _at_commit(kind: Kind, revision: str) -> Kind:
+    """The same kind with its sources as they are in a commit, laid out below build/."""
+    found = _git("rev-parse", "--short=10", f"{revision}^{{commit}}")
+    if not found or not kind.name.startswith("zkstore"):
+        raise ValueError(f"{kind.name}@{revision}: no such commit of zkstore")
+    source = REPOSITORY / "build" / "bench" / "sources" / found
+    if not source.exists():
+        _check_out(found, source)
+    return replace(kind, name=f"{kind.name}@{found}", source=source, commit=found)
+
+
+def _check_out(revision: str, target: Path) -> None:
+    """Without git's knowledge of it: nothing is to be pruned later."""
+    command = ["git", "-C", str(REPOSITORY), "archive", revision, "zkstore", "tools", "setup.cfg"]
+    archive = subprocess.run(command, capture_output=True, check=True).stdout
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / "made"
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(made, filter="data")
+        # Where an installation has them: setup.cfg's package_dir.
+        (made / "zkstore" / "tools").symlink_to("../tools")
+        try:
+            made.rename(target)
+        except OSError:
+            # Another run may have been faster.
+            if not target.exists():
+                raise
