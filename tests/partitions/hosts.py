@@ -15,12 +15,22 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 _NETWORK: Final = "10.213.7"
 _TABLE: Final = "inet zkstore"
+# What ethtool -K eth0 tx off tso off gso off does: frames are whole when the wire reads them.
+_NO_OFFLOAD: Final = """
+import array, fcntl, socket, struct
+for command in (0x17, 0x1F, 0x24):  # ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO
+    value = array.array("B", struct.pack("II", command, 0))
+    request = struct.pack("16sP16x", b"eth0", value.buffer_info()[0])
+    fcntl.ioctl(socket.socket(), 0x8946, request)  # SIOCETHTOOL
+"""
 
 
 def usable() -> bool:
@@ -36,8 +46,14 @@ def _run(*command: str) -> None:
 class Hosts:
     """Hosts 1 to `count` on one switch. Use as a context manager."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(
+        self, count: int, *, far: frozenset[int] = frozenset(), delay_ms: float = 0
+    ) -> None:
+        """far: the hosts of a second site; what passes between the sites takes `delay_ms`."""
         self.numbers = range(1, count + 1)
+        self._far = far
+        self._delay_ms = delay_ms
+        self._wire: subprocess.Popen[str] | None = None
         self._prefix = f"zks{os.getpid()}"
         self._switch = f"{self._prefix}-switch"
         self._made: list[str] = []
@@ -54,6 +70,10 @@ class Hosts:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
+        if self._wire is not None:
+            self._wire.kill()
+            self._wire.wait()
+            self._wire = None
         for name in self._made:
             pids = subprocess.run(
                 ["ip", "netns", "pids", name], capture_output=True, text=True, check=False
@@ -65,8 +85,9 @@ class Hosts:
 
     def _make(self) -> None:
         self._namespace(self._switch)
-        self._in(self._switch, "ip", "link", "add", "br0", "type", "bridge")
-        self._in(self._switch, "ip", "link", "set", "br0", "up")
+        for bridge in ("br0", "br1") if self._far else ("br0",):
+            self._in(self._switch, "ip", "link", "add", bridge, "type", "bridge")
+            self._in(self._switch, "ip", "link", "set", bridge, "up")
         for number in self.numbers:
             name = self.name(number)
             self._namespace(name)
@@ -74,12 +95,33 @@ class Hosts:
                 "ip", "link", "add", "eth0", "netns", name,
                 "type", "veth", "peer", "name", f"port{number}", "netns", self._switch,
             )  # fmt: skip
-            self._in(self._switch, "ip", "link", "set", f"port{number}", "master", "br0", "up")
+            bridge = "br1" if number in self._far else "br0"
+            self._in(self._switch, "ip", "link", "set", f"port{number}", "master", bridge, "up")
             self._in(name, "ip", "address", "add", f"{self.address(number)}/24", "dev", "eth0")
             self._in(name, "ip", "link", "set", "eth0", "up")
             self._in(name, "nft", f"add table {_TABLE}")
             chain = "{ type filter hook input priority 0; }"
             self._in(name, "nft", f"add chain {_TABLE} arriving {chain}")
+            if self._far:
+                self._in(name, sys.executable, "-c", _NO_OFFLOAD)
+        if self._far:
+            self._lay_wire()
+
+    def _lay_wire(self) -> None:
+        """Join the two switches by a wire that takes its time."""
+        for number in range(2):
+            ends = ("ip", "link", "add", f"jack{number}", "type", "veth", "peer", "name")
+            self._in(self._switch, *ends, f"end{number}")
+            jack = ("ip", "link", "set", f"jack{number}", "master", f"br{number}", "up")
+            self._in(self._switch, *jack)
+            self._in(self._switch, "ip", "link", "set", f"end{number}", "promisc", "on", "up")
+        command = [sys.executable, "-m", "tests.partitions.wire", "end0", "end1"]
+        self._wire = subprocess.Popen(
+            ["ip", "netns", "exec", self._switch, *command, str(self._delay_ms)],
+            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        assert self._wire.stdout is not None
+        assert self._wire.stdout.readline() == "carries\n"
 
     def _namespace(self, name: str) -> None:
         _run("ip", "netns", "add", name)
