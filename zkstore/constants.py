@@ -22,6 +22,9 @@ IDENTITIES_MAX: Final = 256  # that a connection may prove; each change sends th
 
 # ---- between a worker and the commit process
 IPC_MESSAGE_BYTES_MAX: Final = 1 << 30  # a batch of requests or replies; larger is a bug of ours
+# a worker's turn with more goes in several messages, each larger by one frame at most
+IPC_PIECE_BYTES_MAX: Final = 64 << 20
+FRAME_BYTES_MAX: Final = 512 << 20  # to which jute.maxbuffer may be raised
 HEARTBEAT_INTERVAL_MS: Final = 250  # commit process to workers
 SILENT_BEATS_MAX: Final = 16  # after which a worker that does not report is killed: 4 seconds
 TOUCH_INTERVAL_MS: Final = 200  # workers to commit process: which sessions were heard
@@ -44,7 +47,10 @@ TTL_MS_MAX: Final = (1 << 40) - 1
 
 # ---- between the members of an ensemble
 PACKET_IDENTITIES_MAX: Final = 1024  # of a client in one packet; ours prove IDENTITIES_MAX
+LINKS_MAX: Final = 1000  # at the quorum port; beyond: closed
+LINK_UNSENT_BYTES_MAX: Final = 64 << 20  # to a learner; beyond: closed, it comes back by DIFF
 NOTIFICATION_BYTES_MAX: Final = 512 << 10  # Source: QuorumCnxManager.PACKETMAXSIZE
+ELECTION_STRANGERS_MAX: Final = 32  # servers that are no members, and connections without a name
 
 # ---- storage
 INLINE_DATA_BYTES_MAX: Final = 1024  # larger data lives apart from its node
@@ -60,4 +66,5 @@ assert HEARTBEAT_INTERVAL_MS * 4 <= 1000
 assert IDENTITIES_MAX <= PACKET_IDENTITIES_MAX
 assert REMOVE_RECURSIVE_BYTES_MAX <= BATCH_BYTES_MAX
 assert BATCH_BYTES_MAX < IPC_MESSAGE_BYTES_MAX
+assert IPC_PIECE_BYTES_MAX + FRAME_BYTES_MAX < IPC_MESSAGE_BYTES_MAX
 assert INLINE_DATA_BYTES_MAX < 2000  # a larger value would go to LMDB's overflow pages

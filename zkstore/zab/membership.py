@@ -8,7 +8,7 @@ Invariants:
 Design: frozen; another membership is another object. Names of hosts are kept as written: who dials
         resolves them.
 Shape:  lines, the last without its end:
-          server.<sid>=<host>:<quorumPort>:<electionPort>[|...]:<participant|observer>[;<host>:<port>]
+          server.<sid>=<host>:<quorumPort>:<electionPort>[|...]:<role>[;<host>:<port>]
           group.<number>=<sid>:<sid>...
           weight.<sid>=<number>
           version=<hex>
