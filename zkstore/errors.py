@@ -5,6 +5,7 @@
   closed.
 * `CorruptionError`: a file is not what was written; names file and offset.
 * `FormatError`: the data directory is of a format this program does not read.
+* `LogTrimmed`: the log does not reach back to where it is asked for; a snapshot can help.
 * `StorageFull`: the disk has no room for a write that grows; the write is refused, everything else
   goes on.
 * `StorageFailed`: a write or flush failed: the page cache is no longer to be trusted and the
@@ -78,6 +79,10 @@ class CorruptionError(ZkstoreError):
 
 class FormatError(ZkstoreError):
     """The data directory has a format that this program does not read."""
+
+
+class LogTrimmed(ZkstoreError):
+    """The log does not reach back far enough."""
 
 
 class StorageFull(ZkstoreError):

@@ -52,6 +52,9 @@ class DictTree:
     def node(self, path: bytes) -> bytes | None:
         return self.nodes.get(path or paths.ROOT)
 
+    def session(self, session_id: int) -> int | None:
+        return self.sessions.get(session_id)
+
     def ephemerals(self, session_id: int) -> list[bytes]:
         return list(self.owned.get(session_id, ()))
 

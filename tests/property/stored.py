@@ -24,6 +24,7 @@ def open_writer(
     segment_bytes: int = 1 << 20,
     retention_ms: int = 1 << 50,
     retention_bytes: int = 1 << 40,
+    alone: bool = True,
 ) -> Writer:
     """Open or recover `folder`. Close the writer, or abandon it as a crash would."""
     replica = open_replica(
@@ -33,7 +34,9 @@ def open_writer(
         map_size_bytes=1 << 30,
         journal_segment_bytes=segment_bytes,
     )
-    writer = Writer(replica, retention_ms=retention_ms, retention_bytes=retention_bytes)
+    writer = Writer(
+        replica, retention_ms=retention_ms, retention_bytes=retention_bytes, alone=alone
+    )
     writer.recover()
     return writer
 

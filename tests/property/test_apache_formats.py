@@ -151,6 +151,9 @@ class Tree:
         below = path.rstrip(b"/") + b"/"
         return [(one, value) for one, value in self.values.items() if one.startswith(below)]
 
+    def session(self, session_id: int) -> int | None:
+        return None
+
     def ephemerals(self, session_id: int) -> list[bytes]:
         return [
             path for path, value in self.values.items()

@@ -159,7 +159,8 @@ def test_the_effects_lead_back_to_what_was_before(seed: int, before: int, count:
         effects += one
     assert len(effects) % 6 == 0
     for at in range(len(effects) - 6, -1, -6):
-        undo(tree.nodes, *effects[at : at + 6])
+        if effects[at + 1]:  # else it is of a session
+            undo(tree.nodes, *effects[at : at + 6])
     assert tree.nodes == wanted
 
 

@@ -14,7 +14,7 @@ TOTALS = Totals(5, 1, 200, (1 << 64) + 12345, 3, 4)
 FIRST: Effects = [1, b"/a", -1, 2, None, b"parent"]
 SECOND: Effects = []
 TXNS = [txns.encode(create(zxid, b"/a")) for zxid in (7, 8)]
-VALUE = txnlog.encode(7, TOTALS, 1000, [TXNS[0], FIRST, TXNS[1], SECOND])
+VALUE = txnlog.encode(6, TOTALS, 1000, [TXNS[0], FIRST, TXNS[1], SECOND])
 
 
 def test_the_label() -> None:
@@ -22,7 +22,7 @@ def test_the_label() -> None:
     assert label.applied == 8
     assert label.totals == Totals(5, 1, 200, 12345, 3, 4)
     assert label.log_bytes == txnlog.log_bytes_of(VALUE) == 1000 + len(VALUE)
-    assert txnlog.first_zxid_of(VALUE) == 7
+    assert txnlog.previous_of(VALUE) == 6
 
 
 def test_a_digest_that_was_subtracted_below_zero_is_stored_modulo_2_to_64() -> None:

@@ -50,6 +50,7 @@ class Replay(Batch):
                 pzxid = max(zxid, fields[nodes.PZXID])
                 children = fields[nodes.CHILDREN]
                 self._set_parent(parent_path, parent, parent_cversion, children, pzxid)
+                self.effects += (0, parent_path, 0, 0, parent, None)
             old = self.node(path)
             assert old is not None, path
             if nodes.unpack(old)[nodes.ACL_ID] == UNKNOWN_ACL:
@@ -57,6 +58,7 @@ class Replay(Batch):
                 self.nodes[path] = nodes.with_acl(
                     old, path, acl_id=self.acl_id(acl), aversion=aversion
                 )
+                self.effects += (0, path, 0, 0, old, None)
         return result
 
     def _delete(self, zxid: int, path: bytes) -> Result:
@@ -73,6 +75,7 @@ class Replay(Batch):
             if zxid > fields[nodes.PZXID]:
                 cversion, children = fields[nodes.CVERSION], fields[nodes.CHILDREN]
                 self._set_parent(parent_path, parent, cversion, children, zxid)
+                self.effects += (0, parent_path, 0, 0, parent, None)
         return int(Code.NO_NODE), b""
 
     def _names(self, path: bytes) -> list[bytes]:

@@ -43,8 +43,8 @@ NAME: Final = "checkpoint"
 _SPARE_NAME: Final = "checkpoint.tmp"
 _MAGIC: Final = b"ZKSCKPT\n"
 # magic, format, generation, applied, accepted and current epoch, journal segment, offset, sequence,
-# clean, length of the meta pages that follow; behind them the crc32 of all before it
-_HEAD: Final = struct.Struct(">8sIIqqqQQQ?I")
+# clean, whole, reflected, length of the meta pages that follow; behind them the crc32 of all before
+_HEAD: Final = struct.Struct(">8sIIqqqQQQ??QI")
 _CRC: Final = struct.Struct(">I")
 # Native: LMDB writes its own structures in the machine's byte order. In each meta page, after the
 # 16 bytes of page header: magic, version, address, map size, 96 bytes of roots, last page, txnid.
@@ -83,6 +83,9 @@ class Checkpoint:
     position: JournalPosition  # of the first record that still holds a proposal beyond `applied`
     clean: bool  # taken by a clean stop: there was nothing to replay
     meta_pages: bytes
+    whole: bool = True  # the third of zab/ready.py's HardState
+    # The sequence number of the first record whose truncation the tree does not reflect.
+    reflected: int = 0
 
 
 def newest_meta(meta_pages: bytes, name: str) -> Meta:
@@ -109,6 +112,8 @@ def _encode(cp: Checkpoint) -> bytes:
         cp.current_epoch,
         *cp.position,
         cp.clean,
+        cp.whole,
+        cp.reflected,
         len(cp.meta_pages),
     )
     body = head + cp.meta_pages
@@ -142,6 +147,8 @@ def read(data_dir: Path, disk: Disk) -> Checkpoint | None:
         offset,
         sequence,
         clean,
+        whole,
+        reflected,
         size,
     ) = _HEAD.unpack_from(content)
     check_number(format_number, str(path))
@@ -153,8 +160,9 @@ def read(data_dir: Path, disk: Disk) -> Checkpoint | None:
     position = JournalPosition(segment, offset, sequence)
     meta_pages = content[_HEAD.size : end]
     return Checkpoint(
-        format_number, generation, applied, accepted, current, position, clean, meta_pages
-    )
+        format_number, generation, applied, accepted, current, position, clean, meta_pages, whole,
+        reflected,
+    )  # fmt: skip
 
 
 def write(data_dir: Path, disk: Disk, cp: Checkpoint) -> None:
@@ -228,6 +236,8 @@ class Checkpointer:
         current_epoch: int,
         position: JournalPosition,
         clean: bool = False,
+        whole: bool = True,
+        reflected: int = 0,
     ) -> None:
         """Start a checkpoint of what is committed now; call it between two LMDB commits.
 
@@ -254,6 +264,8 @@ class Checkpointer:
             position,
             clean,
             meta_pages,
+            whole,
+            reflected,
         )
         self._durable = self._failure = None
         self._finished = False
@@ -294,6 +306,8 @@ class Checkpointer:
         current_epoch: int,
         position: JournalPosition,
         clean: bool = False,
+        whole: bool = True,
+        reflected: int = 0,
     ) -> Checkpoint:
         """`begin`, and wait until it is durable. Raises as `poll`."""
         self.begin(
@@ -302,6 +316,8 @@ class Checkpointer:
             current_epoch=current_epoch,
             position=position,
             clean=clean,
+            whole=whole,
+            reflected=reflected,
         )
         done = self.wait()
         assert done is not None

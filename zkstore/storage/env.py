@@ -42,7 +42,7 @@ from zkstore.storage import checkpoint, format_version, journal
 from zkstore.storage.checkpoint import Checkpoint, Checkpointer
 from zkstore.storage.disk import Disk
 from zkstore.storage.format_version import FORMAT
-from zkstore.storage.journal import Journal
+from zkstore.storage.journal import Journal, JournalPosition
 
 FIRST_GENERATION: Final = 1
 # Workers hold one slot each, tools and checkpoints a few; a slot is 64 bytes.
@@ -111,6 +111,8 @@ class Replica:
     journal: Journal
     checkpointer: Checkpointer
     replay: list[bytes]  # journal payloads from the checkpoint on; skip what is <= applied
+    reflected: int  # of so many of them the tree has the truncations already
+    position: JournalPosition  # of the first of them
     # Acknowledged records are lost (`journal.damage` says where): do not vote; a lone server does
     # not serve. No checkpoint can be taken before `accept_damage`.
     journal_damaged: bool
@@ -118,13 +120,25 @@ class Replica:
     applied: int  # of the checkpoint that LMDB stands at now
     accepted_epoch: int
     current_epoch: int
+    whole: bool  # as zab/ready.py's HardState
     fresh: bool  # made just now
     clean: bool  # the last stop was clean
     path: Path  # of the data file
     locks: list[DirectoryLock]
 
-    def close(self, *, applied: int, accepted_epoch: int, current_epoch: int) -> None:
+    def close(
+        self,
+        *,
+        applied: int,
+        accepted_epoch: int,
+        current_epoch: int,
+        whole: bool = True,
+        position: JournalPosition | None = None,
+        reflected: int = 0,
+    ) -> None:
         """Clean stop: a last checkpoint, marked clean, then close everything.
+
+        `position`: of the first record that is still needed; None: of none.
 
         While `journal_damaged` is set there is none: it would hide the damage from the next start.
         Raises: StorageFull, StorageFailed: closed all the same; the next start replays.
@@ -138,8 +152,10 @@ class Replica:
                 applied=applied,
                 accepted_epoch=accepted_epoch,
                 current_epoch=current_epoch,
-                position=self.journal.end,
+                position=position or self.journal.end,
                 clean=True,
+                whole=whole,
+                reflected=reflected,
             )
         finally:
             self.abandon()
@@ -424,11 +440,14 @@ def _recover(
         journal=recovered,
         checkpointer=checkpointer,
         replay=payloads,
+        reflected=max(0, cp.reflected - cp.position.sequence),
+        position=cp.position,
         journal_damaged=damaged,
         generation=cp.generation,
         applied=cp.applied,
         accepted_epoch=cp.accepted_epoch,
         current_epoch=cp.current_epoch,
+        whole=cp.whole,
         fresh=False,
         clean=cp.clean and not payloads,
         path=path,

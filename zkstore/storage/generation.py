@@ -114,12 +114,14 @@ class Generation:
             disk.fsync(fd)
         finally:
             disk.close(fd)
-        position = _journal_end(self.directory, log_directory, disk)
+        position, reflected, whole = _journal_end(self.directory, log_directory, disk)
         disk.rename(self.path, data_path(self.directory, self.number))
         disk.fsync_dir(self.directory)
         checkpoint.write(
             self.directory, disk,
-            Checkpoint(FORMAT, self.number, applied, *epochs, position, True, meta_pages),
+            Checkpoint(
+                FORMAT, self.number, applied, *epochs, position, True, meta_pages, whole, reflected
+            ),
         )  # fmt: skip
         write_format(self.directory, disk)
         self._remove()
@@ -161,18 +163,20 @@ def building(directory: Path, number: int, map_size_bytes: int = 1 << 40) -> Ite
         generation.discard()
 
 
-def _journal_end(directory: Path, log_directory: Path, disk: Disk) -> JournalPosition:
-    """Where the journal goes on: the checkpoint's position, or the start of one made now."""
+def _journal_end(
+    directory: Path, log_directory: Path, disk: Disk
+) -> tuple[JournalPosition, int, bool]:
+    """(position, reflected, whole) of the checkpoint, or the start of a journal made now."""
     found = checkpoint.read(directory, disk)
     if found is not None:
-        return found.position
+        return found.position, found.reflected, found.whole
     disk.mkdir(log_directory)
     for number in journal.segment_numbers(log_directory, disk):
         disk.unlink(journal.segment_path(log_directory, number))
     created = Journal.create(log_directory, disk, segment_bytes=JOURNAL_SEGMENT_BYTES)
     position = created.end
     created.close()
-    return position
+    return position, position.sequence, True
 
 
 class Intake:
@@ -221,4 +225,4 @@ class Intake:
 
     def label(self, zxid: int) -> Item:
         """The log's first record: the tree begins here, nothing before it is known."""
-        return schema.log_key(zxid), txnlog.encode(zxid + 1, self.totals, 0, [])
+        return schema.log_key(zxid), txnlog.encode(zxid, self.totals, 0, [])

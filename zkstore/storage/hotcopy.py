@@ -61,6 +61,8 @@ class Touched:
                 self.sessions.add(session_id)
             for at in range(0, len(effects), 6):
                 path, before, parent_before = effects[at + 1], effects[at + 4], effects[at + 5]
+                if not path:
+                    continue  # of a session
                 self.paths.add(path)
                 if parent_before is not None:
                     self.paths.add(split(path)[0])
@@ -174,8 +176,8 @@ class HotCopy:
                 items, apart, size = self._log_piece(view, start)
                 # Where it ends now: to follow it any further might never end.
                 newest = newest or _label(view)[0]
-            first_zxid = txnlog.first_zxid_of(items[0][1])
-            if last < 0 and first_zxid > since + 1:
+            before = txnlog.previous_of(items[0][1])
+            if before > since if last < 0 else before != last:
                 raise _too_slow()
             self._put(apart)
             self._generation.append(items)
@@ -214,6 +216,8 @@ class HotCopy:
                 for key, value in items:
                     touched.add(schema.zxid_of(key), value)
                 last, label = _label(view)
+                if last < logged or (items and txnlog.previous_of(items[0][1]) != logged):
+                    raise _too_slow()
                 newest = schema.zxid_of(items[-1][0]) if items else logged
                 if newest == last and len(touched) <= _TOUCHED_MAX:
                     # A quota's usage changes without an effect, as no client sees a write.
@@ -309,8 +313,8 @@ def _data(view: lmdb.Transaction, data_id: int) -> Item:
 
 def _too_slow() -> ZkstoreError:
     return StorageFull(
-        "the copy is slower than the server writes: its log was trimmed, or its end never reached;"
-        " raise the bandwidth or zkstore.logRetentionBytes"
+        "the copy is slower than the server writes: its log was trimmed, or its end never reached"
+        " (raise the bandwidth or zkstore.logRetentionBytes); or the server took txns back"
     )
 
 

@@ -335,7 +335,7 @@ class _Import:
             last = pending[-1].split.txn.zxid
             write_batch(write_txn, batch)
             value = txnlog.encode(
-                pending[0].split.txn.zxid, self._totals, self._log_bytes, entries, batch.last_uses
+                report.zxid, self._totals, self._log_bytes, entries, batch.last_uses
             )
             write_txn.put(schema.log_key(last), value, append=True)
         self._log_bytes = txnlog.log_bytes_of(value)

@@ -20,11 +20,10 @@ from types import TracebackType
 from typing import Any, Final
 
 import lmdb
-import msgpack
 
-from zkstore.errors import CorruptionError
+from zkstore.errors import CorruptionError, ZkstoreError
 from zkstore.records import txn as txns
-from zkstore.storage import journal, scan, schema, txnlog
+from zkstore.storage import journal, record, scan, schema, txnlog
 from zkstore.storage.batches import StoredTree
 from zkstore.storage.disk import Disk
 from zkstore.storage.env import storage_dir
@@ -32,6 +31,7 @@ from zkstore.storage.still import Still
 from zkstore.tree import node as nodes
 from zkstore.tree.apply import Batch, Totals
 from zkstore.tree.paths import ROOT, split
+from zkstore.zab.ready import HardState
 
 _DROP_BYTES: Final = 32 << 20  # read between two returns of memory
 _NODE_BYTES: Final = 150  # of a node's key and head
@@ -86,16 +86,22 @@ class Offline:
         return schema.zxid_of(key), value
 
     def _replay(self, payloads: list[bytes]) -> None:
-        pending: dict[int, bytes] = {}
-        for payload in payloads:
-            encoded, _, hard = msgpack.unpackb(payload)
-            pending.update((txns.zxid_of(one), one) for one in encoded)
-            if hard is not None:
-                self.epochs = (hard[0], hard[1])
-        for zxid in sorted(zxid for zxid in pending if zxid > self.stored_upto):
-            _, effects = self.batch.apply(txns.decode(pending[zxid]))
-            self.tail.append((pending[zxid], effects))
+        cp = self.still.checkpoint
+        found = record.sort_out(
+            payloads, reflected=max(0, cp.reflected - cp.position.sequence), applied=self.applied,
+            hard_state=HardState(*self.epochs), roll_back=self._cannot_roll_back,
+        )  # fmt: skip
+        self.epochs = found.hard_state[:2]
+        for zxid, encoded in (*found.committed, *found.tail):
+            _, effects = self.batch.apply(txns.decode(encoded))
+            self.tail.append((encoded, effects))
             self.applied = zxid
+
+    def _cannot_roll_back(self, upto: int) -> int:
+        raise ZkstoreError(
+            f"{self.name}: its journal takes back the txns behind {upto:#x}, which only its server"
+            " does; start it and stop it once"
+        )
 
     def _by_parent(self) -> dict[bytes, dict[bytes, Item | None]]:
         """What the tail changed: prefix of the children → key → item; None: it is gone."""

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 import lmdb
-import msgpack
 
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
-from zkstore.storage import journal, scan, schema, txnlog
+from zkstore.storage import journal, record, scan, schema, txnlog
 from zkstore.storage.disk import Disk
 from zkstore.storage.journal import JournalPosition
 from zkstore.tree import node as nodes
@@ -27,7 +26,7 @@ def behind_damage(directory: Path, position: JournalPosition) -> list[int]:
     """The zxids of whole records that stand behind the first one that is not whole."""
     found: dict[int, None] = {}
     for payload in journal.whole_behind_damage(directory, Disk(), position):
-        for encoded in msgpack.unpackb(payload)[0]:
+        for encoded in record.decode(payload).append:
             found[txns.zxid_of(encoded)] = None
     return sorted(found)
 
@@ -62,7 +61,7 @@ def drop_log_front(
         if len(batch) < _BATCHES:
             break
     with env.begin() as view:
-        begins = txnlog.first_zxid_of(scan.first(view, schema.LOG)[1]) - 1
+        begins = txnlog.previous_of(scan.first(view, schema.LOG)[1])
     return {"txns": dropped, "begins": max(begins, 0)}
 
 

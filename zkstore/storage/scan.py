@@ -50,6 +50,18 @@ def first(lmdb_txn: lmdb.Transaction, prefix: bytes) -> Item:
     raise AssertionError(f"no key begins with {prefix!r}")
 
 
+def backwards(lmdb_txn: lmdb.Transaction, prefix: bytes) -> Iterator[Item]:
+    """(key, value) from the table's end on, while keys begin with the prefix."""
+    with lmdb_txn.cursor() as cursor:
+        if not cursor.last():
+            return
+        for item in cursor.iterprev():
+            key, value = cast(Item, item)
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+
 def last(lmdb_txn: lmdb.Transaction) -> Item:
     """The last item of the table."""
     with lmdb_txn.cursor() as cursor:

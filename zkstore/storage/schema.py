@@ -11,6 +11,7 @@ Shape:  n + pk(parent) + \\0 + name   a node: tree/node.py's value
         d + id (8)                    data too large for its node
         a + id (8)                    an ACL, encoded;   A + blake2b-128(ACL) → its id
         e + session (8) + blake2b-128(path) → path   an ephemeral of a session
+        m + word                      what is to be remembered of the generation (storage/fuzzy.py)
         s + session (8) → timeout_ms  a session
         t + blake2b-128(path) → path  a container or TTL node
         z + zxid (8)                  a batch of the log, by its last zxid (storage/txnlog.py)
@@ -38,6 +39,7 @@ DATA: Final = b"d"
 ACL: Final = b"a"
 ACL_HASH: Final = b"A"
 EPHEMERAL: Final = b"e"
+MARK: Final = b"m"
 SESSION: Final = b"s"
 SWEEP: Final = b"t"
 LOG: Final = b"z"

@@ -50,6 +50,6 @@ def _apply(generation: Generation, encoded: list[bytes]) -> None:
             entries += (one, effects)
         write_batch(write_txn, batch)
         value = txnlog.encode(
-            txns.zxid_of(encoded[0]), label.totals, label.log_bytes, entries, batch.last_uses
+            label.applied, label.totals, label.log_bytes, entries, batch.last_uses
         )
         write_txn.put(schema.log_key(txns.zxid_of(encoded[-1])), value, append=True)

@@ -144,12 +144,12 @@ class Verification:
         for zxid, value in self._tree.batches():
             try:
                 txnlog.check(zxid, value)
-                first = txnlog.first_zxid_of(value)
+                before = txnlog.previous_of(value)
             except CorruptionError as e:
                 yield str(e)
                 continue
-            if first <= previous:
-                yield f"log: the batch of zxid {first:#x} comes behind {previous:#x}"
+            if before != previous >= 0:
+                yield f"log: the batch behind zxid {before:#x} comes behind {previous:#x}"
             previous = zxid
 
 

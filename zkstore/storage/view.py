@@ -218,7 +218,7 @@ class View:
 
     def log_covers(self, after: int) -> bool:
         """Whether the log still has every txn behind `after`."""
-        return txnlog.first_zxid_of(scan.first(self._txn, schema.LOG)[1]) <= after + 1
+        return txnlog.previous_of(scan.first(self._txn, schema.LOG)[1]) <= after
 
 
 def descendants(

@@ -7,10 +7,10 @@ Invariants:
   2. One LMDB transaction holds all of a batch: log, tree, sessions, aggregates. Only committed txns
      are in it.
   3. A batch that LMDB could not commit is kept and tried again before any other: never skipped.
+  4. What is journaled and not applied is in `tail`; no segment that holds a part of it is given up.
 Design: LMDB commits are not flushed; the journal is what survives, the checkpoint is what LMDB is
-        restarted from (storage/checkpoint.py). Journal payload: msgpack [[txn, …], last_committed,
-        [accepted, current] or nil].
-Not here: what a txn does to the tree (tree/apply.py).
+        restarted from (storage/checkpoint.py).
+Not here: what a txn does to the tree (tree/apply.py), a record of the journal (record.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections import deque
 from typing import Any, Final, NamedTuple
 
 import lmdb
-import msgpack
 
 from zkstore.constants import (
     ACL_BYTES_REMEMBERED_MAX,
@@ -30,13 +29,13 @@ from zkstore.constants import (
     DIGESTS_MAX,
     LOG_TRIM_BATCHES_MAX,
 )
-from zkstore.errors import StorageFull
+from zkstore.errors import StorageFailed, StorageFull
 from zkstore.observability.log import Limited
 from zkstore.observability.metrics import Summary
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
-from zkstore.storage import scan, schema, txnlog
+from zkstore.storage import record, rollback, scan, schema, txnlog
 from zkstore.storage.batches import StoredTree, put_acl, write_batch
 from zkstore.storage.env import Replica, storage_error
 from zkstore.storage.journal import JournalPosition
@@ -90,8 +89,11 @@ class Writer:
         retention_ms: int,
         retention_bytes: int,
         flush_warning_ms: int = 1000,
+        alone: bool = True,
     ) -> None:
+        """`alone`: what is journaled is thereby committed, there is nobody else to ask."""
         self._replica = replica
+        self._alone = alone
         self._env = replica.env
         self._journal = replica.journal
         self.views = Views(replica.env)
@@ -100,6 +102,7 @@ class Writer:
         self._acl_ids: dict[bytes, int] = {acls.OPEN_ENCODED: -1}
         self._decoded: dict[int, Txn] = {}  # zxid → txn that prep made here
         self._unapplied: list[Proposal] = []  # committed, but LMDB refused them so far
+        self.tail: deque[Proposal] = deque()  # journaled, not applied; alone there is none
         # (last zxid, record's start)
         self._unfinished: deque[tuple[int, JournalPosition]] = deque()
         self._flush_warning_ms = flush_warning_ms
@@ -113,7 +116,7 @@ class Writer:
         self.trimming = False  # the log is past its retention; see `review`
         self.changed_bytes = 0  # since the last checkpoint, roughly
         self.unlooked_bytes = 0  # since the keeper looked at the disk, at most
-        self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch)
+        self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch, replica.whole)
         if not replica.env.stat()["entries"]:
             self._plant()
         with self.views.open() as view:
@@ -148,23 +151,25 @@ class Writer:
     def recover(self) -> int:
         """Apply what the journal holds beyond `applied`; returns how many txns that were.
 
-        A server alone counts its whole journal as history: what was flushed may have been
-        acknowledged.
+        A server alone counts all of it as history: what was flushed may have been acknowledged. A
+        member applies what is known to be committed, and keeps the rest as its tail.
         """
-        pending: dict[int, Proposal] = {}
-        for payload in self._replica.replay:
-            encoded, _, hard = msgpack.unpackb(payload)
-            for one in encoded:
-                zxid = txns.zxid_of(one)
-                if zxid > self.applied:
-                    pending[zxid] = Proposal(zxid, one)
-            if hard is not None:
-                self.hard_state = HardState(*hard)
-        ordered = [pending[zxid] for zxid in sorted(pending)]
+        replica = self._replica
+        found = record.sort_out(
+            replica.replay, reflected=replica.reflected, applied=self.applied,
+            hard_state=self.hard_state, roll_back=self._roll_back,
+        )  # fmt: skip
+        self.hard_state = found.hard_state
+        ordered = found.committed
+        if self._alone:
+            ordered += found.tail
+        elif found.tail:
+            self.tail.extend(found.tail)
+            self._unfinished.append((found.tail[-1].zxid, replica.position))
         for start in range(0, len(ordered), REPLAY_BATCH):
             self._commit(ordered[start : start + REPLAY_BATCH])
-        self._replica.replay.clear()
-        done = self._replica.checkpointer.take(**self._mark())
+        replica.replay.clear()
+        done = replica.checkpointer.take(**self._mark())
         self.changed_bytes = 0
         self._journal.recycle(done.position)
         return len(ordered)
@@ -190,23 +195,67 @@ class Writer:
         for proposal in proposals:
             self._decoded.pop(proposal.zxid, None)
 
+    def abandon(self) -> None:
+        """What was made here and is not applied is nobody's any more: we do not lead."""
+        self._decoded.clear()
+
     def perform(self, ready: Ready) -> list[Applied]:
         """Do what a Ready asks; returns what became visible.
 
         Order:  the journal's flush, then LMDB.
         Raises: StorageFull: the journal has no room, nothing was written and nothing is committed;
+                LogTrimmed: the tree cannot be taken back that far, nothing was done;
                 StorageFailed: stop.
         """
         if ready.must_sync:
-            payload = msgpack.packb([[p.txn for p in ready.append], self.applied, ready.hard_state])
-            started = time.monotonic()
-            position = self._journal.append(payload)
-            self._count_flush((time.monotonic() - started) * 1000, len(ready.append))
-            self.hard_state = ready.hard_state or self.hard_state
-            if ready.append:
-                self._unfinished.append((ready.append[-1].zxid, position))
+            self._write(ready)
         self._unapplied += ready.committed
         return self.retry()
+
+    def _write(self, ready: Ready) -> None:
+        """Journal a Ready: one record, one flush."""
+        append, cut = ready.append, ready.truncate_after
+        if cut is not None and cut < self.applied:
+            with self._env.begin() as lmdb_txn:
+                rollback.check(lmdb_txn, cut)
+        committed = append[-1].zxid if self._alone and append else self.applied
+        payload = record.encode(append, committed, ready.hard_state, cut)
+        started = time.monotonic()
+        position = self._journal.append(payload)
+        self._count_flush((time.monotonic() - started) * 1000, len(append))
+        self.hard_state = ready.hard_state or self.hard_state
+        if cut is not None:
+            self._truncate(cut)
+        if append:
+            self._unfinished.append((append[-1].zxid, position))
+            if not self._alone:
+                self.tail.extend(append)
+
+    def _truncate(self, cut: int) -> None:
+        """Forget everything behind a zxid; the journal says so already."""
+        self.forget([proposal for proposal in self.tail if proposal.zxid > cut])
+        self.tail = deque(proposal for proposal in self.tail if proposal.zxid <= cut)
+        self._unapplied = [proposal for proposal in self._unapplied if proposal.zxid <= cut]
+        self._unfinished = deque((min(last, cut), start) for last, start in self._unfinished)
+        if cut < self.applied:
+            self._roll_back(cut)
+
+    def _roll_back(self, upto: int) -> int:
+        """Take the tree back, in one LMDB transaction; returns where it stands.
+
+        Raises: LogTrimmed; StorageFailed if LMDB has no room: the journal says that it is done.
+        """
+        try:
+            with self._env.begin(write=True) as lmdb_txn:
+                label = rollback.roll_back(lmdb_txn, upto)
+        except lmdb.Error as e:
+            raise StorageFailed(f"LMDB could not take back the txns behind {upto:#x}: {e}") from e
+        with self.views.open() as view:
+            self.quotas = quota.registered(view)
+        self.applied, self._log_bytes, self.totals = label
+        self.digests = deque((one for one in self.digests if one[0] <= upto), maxlen=DIGESTS_MAX)
+        self.changed_bytes += _PAGE
+        return self.applied
 
     def _count_flush(self, flush_ms: float, txns_flushed: int) -> None:
         self.flush_ms.add(1, flush_ms)
@@ -263,7 +312,7 @@ class Writer:
                 last = proposals[-1].zxid
                 lmdb_id = lmdb_txn.id()
                 value = txnlog.encode(
-                    proposals[0].zxid, totals, self._log_bytes, entries, batch.last_uses
+                    self.applied, totals, self._log_bytes, entries, batch.last_uses
                 )
                 lmdb_txn.put(schema.log_key(last), value, append=True)
                 if self.trimming:
@@ -274,6 +323,9 @@ class Writer:
             raise storage_error(e, what, free_bytes) from e
         for zxid, _ in proposals:
             decoded.pop(zxid, None)
+        tail = self.tail
+        while tail and tail[0].zxid <= last:
+            tail.popleft()
         self.totals = totals
         self.quotas = batch.quotas
         self.digests += digests
@@ -327,7 +379,9 @@ class Writer:
             "applied": self.applied,
             "accepted_epoch": self.hard_state.accepted_epoch,
             "current_epoch": self.hard_state.current_epoch,
+            "whole": self.hard_state.whole,
             "position": position,
+            "reflected": self._journal.end.sequence,
         }
 
     def begin_checkpoint(self) -> None:
@@ -360,11 +414,7 @@ class Writer:
         if self.stalled:
             self._replica.abandon()
             return
-        self._replica.close(
-            applied=self.applied,
-            accepted_epoch=self.hard_state.accepted_epoch,
-            current_epoch=self.hard_state.current_epoch,
-        )
+        self._replica.close(**self._mark())
 
 
 def wall_ms() -> int:

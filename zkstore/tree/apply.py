@@ -8,7 +8,8 @@ Invariants:
   3. Each change leaves one effect: what watchers are told, and what was there before.
 Shape:  an effect is six values in a row: event type (0: none), path, ACL id of the node, ACL id of
         the parent, the node's value before (None: it was not there), the parent's value before
-        (None: unchanged). A result is (error code, reply body).
+        (None: unchanged). One with an empty path tells the timeout that the txn's session had
+        before, if it was there. A result is (error code, reply body).
 Design: values are immutable bytes (tree/node.py), so "before" is free; a node changed often in one
         batch is written once. Source: DataTree.processTxn.
 """
@@ -53,6 +54,8 @@ class Source(Protocol):
     """What storage lends to a batch: the tree as it was before it."""
 
     def node(self, path: bytes) -> bytes | None: ...
+
+    def session(self, session_id: int) -> int | None: ...
 
     def ephemerals(self, session_id: int) -> list[bytes]: ...
 
@@ -106,7 +109,7 @@ class Batch:
         if kind == op.MULTI:
             return self._multi(zxid, session_id, time_ms, body[0])
         if kind == op.CREATE_SESSION:
-            self.sessions[session_id] = body[0]
+            self._set_session(session_id, body[0])
             return _OK, b""
         if kind == op.CLOSE_SESSION:
             return self._close_session(zxid, session_id, body[0])
@@ -335,8 +338,15 @@ class Batch:
         there.update(self.ephemerals.get(session_id, {}))
         for path in dict.fromkeys((*paths, *(path for path in there if there[path]))):
             self._delete(zxid, path)
-        self.sessions[session_id] = None
+        self._set_session(session_id, None)
         return _OK, b""
+
+    def _set_session(self, session_id: int, timeout_ms: int | None) -> None:
+        known = session_id in self.sessions
+        old = self.sessions[session_id] if known else self._source.session(session_id)
+        if old is not None:
+            self.effects += (0, b"", 0, 0, pack_int(old), None)
+        self.sessions[session_id] = timeout_ms
 
 
 MULTI_END: Final = pack_int(-1) + b"\1" + pack_int(-1)

@@ -258,6 +258,9 @@ class _Below:
         self.node = node
         self.ephemerals = ephemerals
 
+    def session(self, session_id: int) -> int | None:
+        return None
+
     def find_acl(self, encoded: bytes) -> int:
         return 0
 
