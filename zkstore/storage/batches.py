@@ -40,6 +40,10 @@ class StoredTree:
     def descendants(self, path: bytes) -> Iterator[tuple[bytes, bytes]]:
         return descendants(self.children, self.node, path)
 
+    def session(self, session_id: int) -> int | None:
+        stored = self.get(schema.session_key(session_id))
+        return None if stored is None else int.from_bytes(stored, "big", signed=True)
+
     def ephemerals(self, session_id: int) -> list[bytes]:
         return [path for _, path in scan.items(self._txn, schema.ephemerals_prefix(session_id))]
 
