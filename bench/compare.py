@@ -14,43 +14,15 @@ Not here: how results come about (harness.py).
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from bench.results import Row, Rows, is_apache, number, read_rows
 from bench.servers import REPOSITORY, resolve
-
-# Shown as they come in the results, but for these, which are about the generator.
-_HIDDEN: Final = ("generator_cpu_us", "generator_load")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One workload on one server: each metric's median, least and greatest over the rounds."""
-
-    workload: str
-    server: str
-    metrics: dict[str, tuple[float, float, float]]
-
-    @classmethod
-    def of(
-        cls,
-        workload: str,
-        server: str,
-        median: Mapping[str, float],
-        rounds: Sequence[Mapping[str, float]],
-    ) -> Row:
-        metrics = {
-            name: (value, min(r[name] for r in rounds), max(r[name] for r in rounds))
-            for name, value in median.items()
-            if name not in _HIDDEN
-        }
-        return cls(workload, server, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +34,6 @@ class Pair:
     base: Row
 
 
-def read_rows(path: Path) -> dict[tuple[str, str], Row]:
-    """The last result of each (workload, server), in the order in which they first appear.
-
-    Raises: OSError, ValueError (a line that is not a result).
-    """
-    rows: dict[tuple[str, str], Row] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            found = json.loads(line)
-            row = Row.of(found["workload"], found["server"], found["median"], found["rounds"])
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}:{number}: not a result: {error!r}") from error
-        rows[row.workload, row.server] = row
-    return rows
-
-
 def pairs_of_servers(rows: Iterable[Row]) -> list[Pair]:
     """Every server beside the Apache of the same run; alone if there is none."""
     by_workload: dict[str, dict[str, Row]] = {}
@@ -85,7 +41,7 @@ def pairs_of_servers(rows: Iterable[Row]) -> list[Pair]:
         by_workload.setdefault(row.workload, {})[row.server] = row
     pairs = []
     for workload, by_server in by_workload.items():
-        peers = [row for server, row in by_server.items() if server.startswith("apache")]
+        peers = [row for server, row in by_server.items() if is_apache(server)]
         base = peers[0] if peers else None
         others = [row for row in by_server.values() if row is not base] or peers
         for row in others:
@@ -94,9 +50,7 @@ def pairs_of_servers(rows: Iterable[Row]) -> list[Pair]:
     return pairs
 
 
-def pairs_of_commits(
-    old: dict[tuple[str, str], Row], new: dict[tuple[str, str], Row]
-) -> list[Pair]:
+def pairs_of_commits(old: Rows, new: Rows) -> list[Pair]:
     """Every server and workload that is in both."""
     servers = {server for _, server in new}
     return [
@@ -106,27 +60,14 @@ def pairs_of_commits(
     ]
 
 
-def _number(value: float) -> str:
-    """Three digits that matter, in at most 6 characters."""
-    if value >= 10_000_000:
-        return f"{value / 1e6:.0f}M"
-    if value >= 1_000_000:
-        return f"{value / 1e6:.1f}M"
-    if value >= 10_000:
-        return f"{value / 1e3:.0f}k"
-    if value >= 1000:
-        return f"{value / 1e3:.1f}k"
-    return f"{value:.3g}"
-
-
 def _cells(pair: Pair, metric: str) -> list[str]:
     """The figure, the base's, their ratio; and how far the ratio goes from round to round."""
     value, least, greatest = pair.row.metrics[metric]
     if pair.row is pair.base:
-        cells = [_number(value), "", "", f"{_number(least)}…{_number(greatest)}"]
+        cells = [number(value), "", "", f"{number(least)}…{number(greatest)}"]
     else:
         base, base_least, base_greatest = pair.base.metrics[metric]
-        cells = [_number(value), _number(base), "", ""]
+        cells = [number(value), number(base), "", ""]
         if base_least:
             cells[2] = f"{value / base:.2f}"
             cells[3] = f"{least / base_greatest:.2f}…{greatest / base_least:.2f}"
@@ -146,7 +87,7 @@ def _table(metrics: Sequence[str], pairs: Sequence[Pair], *, spread: bool) -> st
     compared = [pair for pair in pairs if pair.row is not pair.base]
     heads = [""]
     if compared:
-        commits = any(not pair.base.server.startswith("apache") for pair in compared)
+        commits = any(not is_apache(pair.base.server) for pair in compared)
         heads = ["new", "old"] if commits else ["this", compared[0].base.server]
         heads += ["ratio", "from … to"] if spread else ["ratio"]
     lines = [

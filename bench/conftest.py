@@ -15,6 +15,7 @@ import pytest
 
 from bench import compare
 from bench.harness import MEASURED_TIME, SIZES, Arena, Benchmark, Contest, Result, Size, Workload
+from bench.results import Row
 from bench.servers import REPOSITORY, Kind, commit, default_kinds, resolve
 
 _CONTEST: Final = pytest.StashKey[Contest]()
@@ -121,7 +122,7 @@ def pytest_terminal_summary(
 ) -> None:
     if _CONTEST in config.stash and config.stash[_CONTEST].results:
         rows = [
-            compare.Row.of(result.workload, result.server, result.median, result.rounds)
+            Row.of(result.workload, result.server, result.median, result.rounds)
             for result in config.stash[_CONTEST].results
         ]
         terminalreporter.section("medians, and ratios to Apache ZooKeeper where it was measured")

@@ -220,9 +220,7 @@ def create_delete(spec: Spec, rng: random.Random) -> Ring:
         path = f"{wire.parent_path(rng.randrange(spec.keys))}{serial}{0:08d}-{xid:04d}"
         requests.append(wire.request(xid, wire.CREATE, wire.create_body(path, spec.data)))
         requests.append(wire.request(xid + 1, wire.DELETE, wire.delete_body(path)))
-    return Ring(
-        requests, [wire.HEADER_SIZE + 4 + len(path), wire.HEADER_SIZE], serial.encode()
-    )
+    return Ring(requests, [wire.HEADER_SIZE + 4 + len(path), wire.HEADER_SIZE], serial.encode())
 
 
 def multi(spec: Spec, rng: random.Random) -> Ring:

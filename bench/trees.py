@@ -215,5 +215,3 @@ def _write_snapshot(folder: Path, count: int, data_bytes: int, seed: int) -> Non
                 zxid += 1
                 add(wire.key_path(key), data, 0)
         writer.finish(last, digest & 0xFFFFFFFFFFFFFFFF)
-
-

@@ -135,9 +135,7 @@ def test_a_run_ends_with_its_count(
 def test_a_run_ends_with_its_time(server: RoteServer, loop: str) -> None:
     begun = time.perf_counter()
     metrics = run_load(
-        config(
-            server, loop=loop, seconds=0.1, ops_max=float("inf"), server_pids=(os.getpid(),)
-        )
+        config(server, loop=loop, seconds=0.1, ops_max=float("inf"), server_pids=(os.getpid(),))
     )
     assert 0.1 <= time.perf_counter() - begun < 20
     assert metrics["ops_per_s"] > 0
@@ -147,9 +145,7 @@ def test_a_run_ends_with_its_time(server: RoteServer, loop: str) -> None:
 @each_loop
 @pytest.mark.parametrize("depth", [1, 16])
 @pytest.mark.parametrize("piece", [0, 10])
-def test_an_error_reply_ends_the_run(
-    server: RoteServer, loop: str, depth: int, piece: int
-) -> None:
+def test_an_error_reply_ends_the_run(server: RoteServer, loop: str, depth: int, piece: int) -> None:
     server.refuse, server.piece = 100, piece
     with pytest.raises(wire.BenchmarkError, match="error -101"):
         run_load(config(server, loop=loop, depth=depth))
