@@ -135,6 +135,11 @@ class Decoder:
         self._held = bytearray(data[offset:])
         return packets
 
+    @property
+    def held_bytes(self) -> int:
+        """Of a packet that is not whole yet, or behind a SNAP."""
+        return len(self._held)
+
     def rest(self) -> bytes:
         """What was read behind a SNAP: the beginning of the snapshot. Feed what follows it."""
         assert self.stopped
