@@ -65,6 +65,7 @@ EXCEPTIONS: Final = {
     ("proto.requests", "tree.acl"): "an ACL is decoded into what the tree keeps",
     ("records.txn", "proto.opcodes"): "the type of a txn is the opcode of its request",
     ("records.txn", "tree.acl"): "a txn carries ACLs",
+    ("storage.history", "zab.ready"): "what it reads are proposals",
     ("storage.hotcopy", "proto.opcodes"): "it asks a txn for its type",
     ("storage.offline", "zab.ready"): "the epochs of a journal",
     ("storage.record", "zab.ready"): "a record holds what a Ready wants durable",

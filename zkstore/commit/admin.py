@@ -59,6 +59,10 @@ class Admin:
 
     def ask(self, connection: Connection, word: str, argument: int) -> None:
         """Start to answer a word."""
+        if self._loop.mode is None and word not in fourletter.ALWAYS_ANSWERED:
+            connection.port.put(ipc.TEXT, connection.number, 0, fourletter.NOT_SERVING)
+            self._loop.schedule()
+            return
         if word == "stmk":
             self._trace_mask = argument
         elif word == "srst":
@@ -102,7 +106,7 @@ class Admin:
         latency = summed([reads.part(), updates.part()])
         snapshot = {
             "version": fourletter.version_text(VERSION),
-            "mode": "standalone",
+            "mode": loop.mode,
             "zxid": loop.writer.applied,
             "nodes": totals.nodes + 1,  # Apache counts the root under both of its names (W15)
             "connections": [one for part in parts for one in part["connections"]],

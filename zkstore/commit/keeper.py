@@ -150,6 +150,9 @@ class Keeper:
             self._sweep_allowance = 1.0
         if self._sweep_since is None or writer.stalled:
             return
+        if not self._loop.leading:
+            self._sweep_since = None
+            return
         pace = settings.container_per_minute_max / 60_000 * HEARTBEAT_INTERVAL_MS
         self._sweep_allowance = min(self._sweep_allowance + pace, BATCH_REQUESTS_MAX)
         with writer.views.open() as view:

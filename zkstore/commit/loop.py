@@ -24,10 +24,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Protocol
 
-from zkstore.commit.ports import Connection, Port, Ports
+from zkstore.commit.ports import Answer, Connection, Port, Ports
 from zkstore.commit.sessions import Sessions, monotonic_ms
 from zkstore.constants import BATCH_BYTES_MAX, BATCH_REQUESTS_MAX
-from zkstore.errors import Code, RemoteProtocolError, StorageFull
+from zkstore.errors import Code, LogTrimmed, RemoteProtocolError, StorageFull
 from zkstore.jute.codec import INT_INT, buffer, read_buffer
 from zkstore.messaging import Channel
 from zkstore.observability.log import Limited
@@ -70,7 +70,11 @@ class Deferred(NamedTuple):
 class Consensus(Protocol):
     """What the loop asks of the ZAB core: of the ensemble of one, or of a member's Peer."""
 
-    last_proposed: int
+    @property
+    def last_proposed(self) -> int: ...
+
+    @property
+    def outstanding(self) -> int: ...
 
     def next_zxid(self) -> int: ...
 
@@ -87,11 +91,18 @@ class Member(Protocol):
     def before(self, ready: Ready) -> None:
         """What leaves while the journal is being flushed."""
 
+    def refused(self, ready: Ready, why: StorageFull | LogTrimmed) -> None:
+        """The journal has no room, or the tree cannot be taken back: nothing was written."""
+
     def applied(self, applied: list[Applied]) -> None:
         """Txns became visible: find those that clients of this replica wait for."""
 
     def after(self, ready: Ready) -> None:
         """It is durable and applied: what may leave now, and what came for the server above."""
+
+    @property
+    def mode(self) -> str | None:
+        """What `srvr` calls this member; None while nobody is served."""
 
     def confirm(self) -> int:
         """Ask a quorum whether we still lead; returns the round in which it will have answered."""
@@ -145,9 +156,10 @@ class Loop:
         self.writer = writer
         self.member: Member | None = None
         self.serving = self.leading = True  # a member begins as neither: see commit/member.py
+        self.epoch_began = 0  # zxid of the epoch's beginning, once a member serves
         self.confirmed_round = 0
         self.source = TreeSource(writer)
-        self._enforcer = (
+        self.enforcer = (
             Enforcer(self.source, lambda: writer.quotas) if settings.enforce_quota else None
         )
         self.prep = KeeperPrep(
@@ -156,7 +168,7 @@ class Loop:
             ttl_enabled=settings.extended_types_enabled,
             close_session_paths=settings.close_session_txn_enabled,
             now_ms=self.source.now_ms,
-            enforcer=self._enforcer,
+            enforcer=self.enforcer,
         )
         self.ports = Ports(per_address_max=settings.max_client_cnxns, total_max=settings.max_cnxns)
         self.sessions = Sessions(self, settings.server_id)
@@ -180,6 +192,33 @@ class Loop:
         self._refused = Limited(_log, logging.ERROR)
         self._over_quota = Limited(_log, logging.WARNING)
 
+    # ---- as a member of an ensemble
+
+    def join(self, member: Member, core: Consensus) -> None:
+        """From here on the core is a member's; it serves nobody yet."""
+        self.member = member
+        self.core = core
+        self.next_zxid = core.next_zxid
+
+    def serve(self, *, leading: bool, epoch_began: int) -> None:
+        """Clients are served, with the sessions of the tree as it is."""
+        with self.writer.views.open() as view:
+            self.sessions.load(view.sessions())
+        self.epoch_began = epoch_began
+        self.serving, self.leading = True, leading
+
+    def stop_serving(self) -> None:
+        """Forget all that was promised to clients or learners: they are gone."""
+        self.serving = self.leading = False
+        self.sessions.dismiss_all()
+        self.waiting.clear()
+        self._deferred.clear()
+        self.prep.abandon()
+        self.prep.reshape.clear()
+        self.writer.abandon()
+        self.confirmed_round = 0
+        self.schedule()
+
     # ---- from the workers
 
     def attach(self, channel: Channel, pid: int = 0) -> Port:
@@ -195,7 +234,7 @@ class Loop:
                 self.sessions.tracker.touch(connection.session.session_id, now_ms)
             self.ports.close(connection)
             self.sessions.disconnected(connection)
-        self._schedule()
+        self.schedule()
 
     def on_message(self, port: Port, message: ipc.Message) -> None:
         """Handle one worker's turn: everything is validated at once, and logged at the end of
@@ -208,7 +247,18 @@ class Loop:
                 at = self._take_in(port, message, at, end)
             if self.batch_is_full():
                 self.turn()
-        self._schedule()
+        self.schedule()
+
+    @property
+    def newest(self) -> int:
+        """No client of this server has seen anything newer: an Apache leader answers reads with
+        the beginning of its epoch before there is a txn."""
+        return max(self.writer.applied, self.epoch_began)
+
+    @property
+    def mode(self) -> str | None:
+        """What `srvr` calls this server; None while nobody is served."""
+        return "standalone" if self.member is None else self.member.mode
 
     def batch_is_full(self) -> bool:
         """Whether what was proposed since the last flush is enough for one."""
@@ -232,7 +282,8 @@ class Loop:
                 at += ipc.TO_COMMIT_WIDTH
         return at
 
-    def _schedule(self) -> None:
+    def schedule(self) -> None:
+        """Have a turn soon."""
         if not self._scheduled:
             self._scheduled = True
             self._call_soon(self.turn)
@@ -290,7 +341,7 @@ class Loop:
                 self.prep.error(zxid, session.session_id, xid, Code.SESSION_EXPIRED),
                 connection, xid,
             )  # fmt: skip
-        elif self.writer.stalled or (self.full and kind in _GROWING):
+        elif self.refuses(kind):
             self._refused("disk full: session %#x's write refused", session.session_id)
             self.answer_error(connection, xid, Code.SYSTEM_ERROR)
         elif kind == op.CLOSE_SESSION:
@@ -309,18 +360,21 @@ class Loop:
                 self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
                 return
             self._expect(txn, connection, xid)
-            if self._enforcer is not None and self._enforcer.exceeded:
-                self._quota_exceeded(connection, self._enforcer)
+            if self.enforcer is not None and self.enforcer.exceeded:
+                self.quota_exceeded(self.enforcer, connection.address, session.session_id)
 
-    def _quota_exceeded(self, connection: Connection, enforcer: Enforcer) -> None:
-        assert connection.session is not None
+    def refuses(self, kind: int) -> bool:
+        """Whether the disk has no room for this."""
+        return self.writer.stalled or (self.full and kind in _GROWING)
+
+    def quota_exceeded(self, enforcer: Enforcer, address: str, session_id: int) -> None:
+        """Count and log what a request would have exceeded, or has."""
         for namespace, what, refused in enforcer.exceeded:
             if refused:
                 self.counters[f"{namespace}_quota_exceeded_error_per_namespace"] += 1
             self._over_quota(
                 "%s session %#x: quota exceeded, %s: %s",
-                connection.address, connection.session.session_id,
-                "refused" if refused else "not refused", what,
+                address, session_id, "refused" if refused else "not refused", what,
             )  # fmt: skip
         enforcer.exceeded.clear()
 
@@ -337,7 +391,7 @@ class Loop:
         self.core.propose(Proposal(txn.zxid, encoded))
         self.writer.remember(txn)
         if not self._scheduled:
-            self._schedule()
+            self.schedule()
 
     def _sync(self, connection: Connection, xid: int, frame: bytes) -> None:
         """Reference B10: answered behind everything that was proposed before it."""
@@ -362,7 +416,7 @@ class Loop:
         self, connection: Connection, frame: Callable[[int], bytes], asked: int = 0
     ) -> None:
         connection.behind = self.core.last_proposed
-        self.defer(connection.behind, _Answer(connection, frame), asked)
+        self.defer(connection.behind, Answer(connection, frame), asked)
 
     def defer(self, after: int, give: Callable[[int], None], asked: int = 0) -> None:
         """Have something given behind a txn, and once the leader is confirmed in round `asked`."""
@@ -382,8 +436,11 @@ class Loop:
                 member.before(ready)
             try:
                 applied = self.writer.perform(ready)
-            except StorageFull as e:
-                self._withdraw(ready, e)
+            except (StorageFull, LogTrimmed) as e:
+                if member is not None:
+                    member.refused(ready, e)
+                else:
+                    self._withdraw(ready, e)
                 continue
             self.core.advance(ready)
             if member is not None:
@@ -447,7 +504,7 @@ class Loop:
                 return
             deferred.popleft().give(min(upto, self.writer.applied))
 
-    def _withdraw(self, ready: Ready, why: StorageFull) -> None:
+    def _withdraw(self, ready: Ready, why: StorageFull | LogTrimmed) -> None:
         """The journal had no room: nobody was told anything, so the proposals are refused."""
         self.full = True
         self._refused("journal: %s; %d writes refused", why, len(ready.append))
@@ -461,33 +518,17 @@ class Loop:
             self.prep.reshape.pop(proposal.zxid, None)
             txn = txns.decode(proposal.txn)
             if txn.type == op.CREATE_SESSION:
-                self.sessions.withdrawn(txn.zxid)
+                self.sessions.withdrawn(txn.session_id)
             elif txn.type == op.CLOSE_SESSION:
                 self.sessions.reopened(txn)
             if waiter is not None:
                 connection, xid = waiter
                 connection.leaving = False
-                answer = _Answer(connection, _refusal(xid, Code.SYSTEM_ERROR))
+                answer = Answer(connection, _refusal(xid, Code.SYSTEM_ERROR))
                 answers.append((proposal.zxid, 0, Deferred(proposal.zxid, 0, answer)))
         answers.sort(key=lambda answer: answer[:2])
         last = self.core.last_proposed
         self._deferred = deque(one._replace(after=min(one.after, last)) for _, _, one in answers)
-
-
-class _Answer:
-    """A reply that is deferred; while it is, the connection's later answers wait as well."""
-
-    __slots__ = ("_connection", "_frame")
-
-    def __init__(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
-        self._connection = connection
-        self._frame = frame
-        connection.deferred += 1
-
-    def __call__(self, zxid: int) -> None:
-        connection = self._connection
-        connection.deferred -= 1
-        connection.port.put(ipc.REPLY, connection.number, zxid, self._frame(zxid))
 
 
 def _refusal(xid: int, code: Code) -> Callable[[int], bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from zkstore.messaging import Channel
 from zkstore.records import ipc
@@ -35,6 +36,11 @@ class Connection:
         self.deferred = 0  # answers without a txn that are not given yet
         self.leaving = False  # its closeSession is under way, or it was told to go
 
+    @property
+    def reported_ms(self) -> int:
+        """Up to when its worker has told which sessions it heard."""
+        return self.port.reported_ms
+
 
 class Port:
     """One worker."""
@@ -52,6 +58,23 @@ class Port:
     def put(self, kind: int, number: int, zxid: int, payload: object) -> None:
         """Add an item to this turn's message."""
         self.outbox += (kind, number, zxid, payload)
+
+
+class Answer:
+    """A reply that is deferred; while it is, the connection's later answers wait as well."""
+
+    __slots__ = ("_connection", "_frame")
+
+    def __init__(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
+        """`frame` makes it, of the zxid that its header bears."""
+        self._connection = connection
+        self._frame = frame
+        connection.deferred += 1
+
+    def __call__(self, zxid: int) -> None:
+        connection = self._connection
+        connection.deferred -= 1
+        connection.port.put(ipc.REPLY, connection.number, zxid, self._frame(zxid))
 
 
 class Ports:

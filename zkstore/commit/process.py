@@ -32,6 +32,7 @@ from zkstore import lifeline
 from zkstore.commit.admin import Admin
 from zkstore.commit.keeper import Keeper
 from zkstore.commit.loop import Loop
+from zkstore.commit.member import Ensemble
 from zkstore.errors import (
     ConfigError,
     CorruptionError,
@@ -90,6 +91,7 @@ def open_writer(settings: Settings, disk: Disk) -> Opened:
             retention_ms=settings.log_retention_ms,
             retention_bytes=settings.log_retention_bytes,
             flush_warning_ms=settings.fsync_warning_threshold_ms,
+            alone=not settings.members,
         )
         replayed = writer.recover()
         _check_tree(settings, replica, writer)
@@ -188,6 +190,14 @@ class CommitServer:
         self.admin = Admin(self.loop, aio, replayed=opened.replayed, start_ms=opened.seconds * 1000)
         self.keeper = Keeper(self.loop, opened.replica, opened.reserve, aio, on_stale_reader)
         self.keeper.start()
+        self.ensemble: Ensemble | None = None
+        if settings.members:
+            self.ensemble = Ensemble(self.loop, opened.replica, aio)
+
+    async def start(self) -> None:
+        """A member opens its ports and looks for a leader. Raises: OSError."""
+        if self.ensemble is not None:
+            await self.ensemble.start()
 
     def accept(self) -> StreamChannel:
         """The protocol of a worker that connects."""
@@ -210,6 +220,8 @@ class CommitServer:
     def close(self) -> None:
         """A clean stop: what was taken in is answered first."""
         self.keeper.stop()
+        if self.ensemble is not None:
+            self.ensemble.close()
         self.loop.turn()
         self.loop.ended = True
         self._opened.writer.close()
@@ -218,6 +230,8 @@ class CommitServer:
     def abandon(self) -> None:
         """Let go of everything as a crash would."""
         self.keeper.stop()
+        if self.ensemble is not None:
+            self.ensemble.close()
         self.loop.ended = True
         self._opened.replica.abandon()
         self._opened.reserve.close()
@@ -267,6 +281,7 @@ async def _serve(
     aio.add_signal_handler(signal.SIGTERM, stop.set)
     listening = socket.socket(fileno=commit_fd)
     workers = await aio.create_unix_server(server.accept, sock=listening)
+    await server.start()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
     report(

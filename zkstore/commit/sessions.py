@@ -1,6 +1,9 @@
 """Sessions: made, resumed, moved, expired, closed.
 
 Owns:   the tracker, and who waits for whose old connection to end.
+Design: the leader's tracker decides which sessions live, and knows where each is connected: at a
+        connection of its own, or at a learner (commit/learners.py). A learner asks it for each
+        session that comes back (`upstream`), and has a tracker only to know its own.
 Invariants:
   1. OneOwner: a session has one connection; the old one is closed before the new ConnectResponse
      leaves.
@@ -15,7 +18,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, cast
 
 from zkstore.commit.ports import Connection
 from zkstore.errors import RemoteProtocolError
@@ -40,6 +44,24 @@ def monotonic_ms() -> int:
     return int(time.monotonic() * 1000)
 
 
+class Upstream(Protocol):
+    """A learner's way to its leader."""
+
+    def create_session(self, session_id: int, timeout_ms: int) -> None:
+        """The txn that makes the session will come."""
+
+    def revalidate(self, session_id: int, timeout_ms: int) -> None:
+        """`Sessions.revalidated` will be called."""
+
+
+class Place(Protocol):
+    """Where a session's clients are heard."""
+
+    @property
+    def reported_ms(self) -> int:
+        """Up to when we know which sessions were heard there."""
+
+
 class Sessions:
     """The session side of the commit process."""
 
@@ -51,13 +73,17 @@ class Sessions:
         self.throttle = ConnectionThrottle(settings, monotonic_ms(), random.random)
         self.token_deficit = Summary()
         self._next_id = first_session_id(server_id or _STANDALONE_ID, time.time_ns() // 1_000_000)
-        self._connecting: dict[int, tuple[Connection, Connect]] = {}  # zxid of createSession → who
+        self.upstream: Upstream | None = None  # while this server is a learner
+        self._connecting: dict[int, tuple[Connection, Connect]] = {}  # session made for whom
         self._resuming: dict[Connection, tuple[Connection, Connect]] = {}  # old connection → new
+        # session → who came back with it; the leader is asked
+        self._asking: dict[int, deque[tuple[Connection, Connect]]] = {}
         self._complain = Limited(_log, logging.WARNING)
 
     def load(self, stored: list[tuple[int, int]]) -> None:
-        """The sessions that the tree knows; each has its full timeout again."""
+        """The sessions that the tree knows, in place of all others; each has its full timeout."""
         now_ms = monotonic_ms()
+        self.tracker = Tracker(self._loop.settings.tick_time_ms)
         for session_id, timeout_ms in stored:
             self.tracker.add(session_id, timeout_ms, now_ms)
             # Ids of other servers (imported data) do not count: the top byte is the server's.
@@ -73,6 +99,9 @@ class Sessions:
         except RemoteProtocolError as e:
             self.dismiss(connection, str(e))
             return
+        if not self._loop.serving:
+            self.dismiss(connection, "there is no leader: nobody is served")
+            return
         if not self.throttle.admits(monotonic_ms(), renewed=request.session_id != 0):
             self._loop.ports.rejected += 1
             self.dismiss(
@@ -81,11 +110,11 @@ class Sessions:
             return
         self.token_deficit.add(1, self.throttle.deficit)
         self._loop.counters["connection_request_count"] += 1
-        applied = self._loop.writer.applied
-        if request.last_zxid_seen > applied:
+        newest = self._loop.newest
+        if request.last_zxid_seen > newest:
             self.dismiss(
                 connection,
-                f"has seen zxid {request.last_zxid_seen:#x}, this server is at {applied:#x}",
+                f"has seen zxid {request.last_zxid_seen:#x}, this server is at {newest:#x}",
             )
         elif request.session_id == 0 and self._loop.writer.stalled:
             self.dismiss(connection, "disk full: no new session")
@@ -101,36 +130,67 @@ class Sessions:
     def _create(self, connection: Connection, request: Connect) -> None:
         session_id = self._next_id
         self._next_id += 1
-        zxid = self._loop.next_zxid()
-        txn = self._loop.prep.create_session(zxid, session_id, self._timeout_ms(request))
-        self._loop.propose(txn)
-        self._connecting[zxid] = (connection, request)
+        timeout_ms = self._timeout_ms(request)
+        self._connecting[session_id] = (connection, request)
+        if self.upstream is not None:
+            self.upstream.create_session(session_id, timeout_ms)
+        else:
+            self._loop.propose(
+                self._loop.prep.create_session(self._loop.next_zxid(), session_id, timeout_ms)
+            )
 
     def created(self, txn: Txn) -> None:
         """The createSession txn is applied."""
-        session = self.tracker.add(txn.session_id, txn.body[0], monotonic_ms())
-        waiting = self._connecting.pop(txn.zxid, None)
-        if waiting is not None:
-            connection, request = waiting
-            if connection.port.connections.get(connection.number) is connection:
-                self._attach(connection, session, request, txn.zxid)
+        session = self.tracker.sessions.get(txn.session_id)
+        if session is None:  # else it is a learner's, and was entered when that asked for it
+            session = self.tracker.add(txn.session_id, txn.body[0], monotonic_ms())
+        waiting = self._connecting.pop(txn.session_id, None)
+        if waiting is not None and _lives(waiting[0]):
+            self._attach(waiting[0], session, waiting[1], txn.zxid)
 
-    def withdrawn(self, zxid: int) -> None:
+    def withdrawn(self, session_id: int) -> None:
         """The createSession txn could not be logged."""
-        connection, _ = self._connecting.pop(zxid)
+        connection, _ = self._connecting.pop(session_id)
         self.dismiss(connection, "no room for a new session")
 
     def _resume(self, connection: Connection, request: Connect) -> None:
         self._loop.counters["connection_revalidate_count"] += 1
+        session_id = request.session_id
+        if request.password != password_of(session_id):
+            self._refuse(connection, request)
+        elif self.upstream is not None:
+            self._asking.setdefault(session_id, deque()).append((connection, request))
+            self.upstream.revalidate(session_id, self._timeout_ms(request))
+        else:
+            self._take_over(connection, request)
+
+    def revalidated(self, session_id: int, *, valid: bool) -> None:
+        """The leader says whether a session lives that came back to this learner."""
+        asking = self._asking.get(session_id)
+        if asking is None:
+            return
+        connection, request = asking.popleft()
+        if not asking:
+            del self._asking[session_id]
+        if not _lives(connection):
+            return
+        if not valid:
+            self._refuse(connection, request)
+            return
+        if session_id not in self.tracker.sessions:
+            self.tracker.add(session_id, self._timeout_ms(request), monotonic_ms())
+        self._take_over(connection, request)
+
+    def _refuse(self, connection: Connection, request: Connect) -> None:
+        """There is no such session (A7)."""
+        connection.leaving = True
+        self._put(connection, ipc.SESSION, 0, [replies.refused(request.read_only), 0, 0])
+
+    def _take_over(self, connection: Connection, request: Connect) -> None:
+        """Give the session to this connection, once the old one is closed."""
         session = self.tracker.sessions.get(request.session_id)
-        if (
-            session is None
-            or session.closing
-            or request.password != password_of(request.session_id)
-        ):
-            connection.leaving = True
-            frame = replies.refused(request.read_only)
-            self._put(connection, ipc.SESSION, 0, [frame, 0, 0])
+        if session is None or session.closing:
+            self._refuse(connection, request)
             return
         old = session.place
         if not isinstance(old, Connection) or old is connection:
@@ -167,8 +227,34 @@ class Sessions:
             session.place = None
         if waiting is not None:
             newer, request = waiting
-            if newer.port.connections.get(newer.number) is newer and not newer.leaving:
-                self._resume(newer, request)
+            if _lives(newer):
+                self._take_over(newer, request)
+
+    def moved(self, session_id: int, timeout_ms: int, place: Place) -> bool:
+        """A learner asks for a session that came back to it; returns whether the session lives."""
+        session = self.tracker.sessions.get(session_id)
+        if session is None or session.closing:
+            return False
+        old = session.place
+        if isinstance(old, Connection):
+            if old in self._resuming:
+                self.dismiss(self._resuming.pop(old)[0], None)
+            old.session = None
+            self.dismiss(old, None)
+        session.place = place
+        self.tracker.renegotiate(session, timeout_ms, monotonic_ms())
+        return True
+
+    def dismiss_all(self) -> None:
+        """This server does not serve any more: clients go elsewhere with their sessions."""
+        for port in self._loop.ports.ports:
+            for connection in port.connections.values():
+                if not connection.leaving:
+                    self.dismiss(connection, None)
+                connection.session = None
+        self._connecting.clear()
+        self._resuming.clear()
+        self._asking.clear()
 
     def dismiss(self, connection: Connection, why: str | None) -> None:
         """Close a connection; its worker logs why."""
@@ -177,10 +263,12 @@ class Sessions:
 
     def expire(self) -> None:
         """Close the sessions that were not heard for their timeout."""
-        if self._loop.writer.stalled:
-            return  # their deletions could not be written
+        if self._loop.writer.stalled or not self._leads():
+            return  # their deletions could not be written, or are the leader's
         now_ms = monotonic_ms()
         for session in self.tracker.expired(now_ms, _reported_ms):
+            if not self._leads():
+                return  # not any more, since the last turn
             self._loop.counters["stale_sessions_expired"] += 1
             self._complain(
                 "session %#x expired: not heard for %d ms",
@@ -190,6 +278,9 @@ class Sessions:
                 self._close(session, 0)
             if self._loop.batch_is_full():
                 self._loop.turn()
+
+    def _leads(self) -> bool:
+        return self._loop.leading
 
     def _close(self, session: Session, cxid: int) -> int:
         """Propose the closeSession txn; returns its zxid."""
@@ -224,7 +315,13 @@ class Sessions:
         connection.port.put(kind, connection.number, zxid, payload)
 
 
+def _lives(connection: Connection) -> bool:
+    """Whether it can still be given a session."""
+    return (
+        connection.port.connections.get(connection.number) is connection and not connection.leaving
+    )
+
+
 def _reported_ms(place: object) -> int:
-    """Up to when the worker of this connection has told which sessions it heard."""
-    assert isinstance(place, Connection)
-    return place.port.reported_ms
+    """Up to when it is known which sessions were heard there."""
+    return cast(Place, place).reported_ms

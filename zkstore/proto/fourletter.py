@@ -24,6 +24,9 @@ WORDS: Final = {name.encode(): name for name in NAMES}
 ARGUMENT_BYTES: Final = {"stmk": 8}
 TRACE_MASK_DEFAULT: Final = 306
 
+NOT_SERVING: Final = b"This ZooKeeper instance is not currently serving requests\n"
+ALWAYS_ANSWERED: Final = frozenset(("envi", "gtmk", "stmk"))  # while nobody is served, too
+
 Snapshot = dict[str, Any]
 
 

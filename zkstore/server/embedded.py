@@ -56,6 +56,7 @@ class Replica:
 
     async def listen(self, sockets: Sequence[socket.socket]) -> None:
         aio = asyncio.get_running_loop()
+        await self._commit.start()
         for sock in sockets:
             self._servers.append(await aio.create_server(self._worker.client, sock=sock))
 

@@ -1,0 +1,196 @@
+"""A learner's part: its clients' writes go to the leader, and their replies are made here.
+
+Owns:   what was sent up and is not answered, by session; what the leader was asked.
+Invariants:
+  1. Each request sent up, but sync, comes back as one txn, an error txn if it was refused; those
+     of a session in the order in which they were sent (the leader's promise).
+  2. SessionOrder: what is answered without a txn waits behind the session's earlier requests.
+Design: a txn that is applied is looked up by its session; if it is the answer to the oldest request
+        of that session, the request's connection is entered as the one that waits for it, and the
+        loop publishes it like any other. By session, not in one line: should an answer never come,
+        nobody else waits for it.
+        A request whose connection is gone stays until its txn comes, as the session's next
+        connection may use the same numbers again.
+Not here: the leader's part (commit/learners.py), the packets' way (quorum/).
+Source: FollowerRequestProcessor, CommitProcessor, LearnerZooKeeperServer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from zkstore.commit.ports import Answer, Connection
+from zkstore.commit.sessions import monotonic_ms
+from zkstore.constants import TOUCH_INTERVAL_MS
+from zkstore.errors import Code, RemoteProtocolError
+from zkstore.jute.codec import INT_INT, buffer, pack_int, read_buffer
+from zkstore.proto import keeper, quorum, replies, requests
+from zkstore.proto import opcodes as op
+from zkstore.proto.quorum import Packet, Request
+from zkstore.records.txn import Txn
+from zkstore.storage.writer import Applied
+
+if TYPE_CHECKING:
+    from zkstore.commit.loop import Loop
+
+_XID_TYPE = INT_INT.unpack_from
+_NO_ZXID: Final = -1  # in packets that are about none
+
+
+class _Sent:
+    """One request that is not answered."""
+
+    __slots__ = ("answer", "connection", "kind", "xid")
+
+    def __init__(
+        self,
+        connection: Connection,
+        xid: int,
+        kind: int,
+        answer: Callable[[int], bytes] | None = None,
+    ) -> None:
+        self.connection = connection
+        self.xid = xid
+        self.kind = kind
+        # Given without a txn, once it is its turn: of the zxid in its header.
+        self.answer = answer
+
+
+class Following:
+    """The requests of this learner's clients. One for each leader that is followed."""
+
+    def __init__(self, loop: Loop, send_up: Callable[[Packet], None]) -> None:
+        """`send_up` sends a packet to the leader, in the order of the calls."""
+        self._loop = loop
+        self._send_up = send_up
+        self._sent: dict[int, deque[_Sent]] = {}  # by session
+        # (session, sync) that the leader has not answered, with what to answer then
+        self._syncs: deque[tuple[int, _Sent, Callable[[int], bytes]]] = deque()
+        self._reported_ms = monotonic_ms()
+
+    # ---- up
+
+    def request(self, connection: Connection, frame: bytes) -> None:
+        """One request of a client."""
+        session = connection.session
+        if session is None:
+            return  # the session has another connection by now; this one is being closed
+        session_id = session.session_id
+        xid, kind = _XID_TYPE(frame)
+        if not _is_whole(frame, kind):
+            answer = _refusal(xid, Code.MARSHALLING_ERROR)
+            self._append(session_id, _Sent(connection, xid, kind, answer))
+            self._go_on(session_id, self._loop.writer.applied)
+            return
+        sent = _Sent(connection, xid, kind)
+        self._append(session_id, sent)
+        if kind == op.SYNC:
+            path = read_buffer(frame, requests.BODY)[0]
+            self._syncs.append((session_id, sent, _synced(xid, path)))
+        elif kind == op.CLOSE_SESSION:
+            connection.leaving = True
+        body = frame[requests.BODY :]
+        self._send(Request(session_id, xid, kind, body), connection.identities)
+
+    def _append(self, session_id: int, sent: _Sent) -> None:
+        self._sent.setdefault(session_id, deque()).append(sent)
+
+    def _send(
+        self, request: Request, identities: tuple[tuple[bytes, bytes], ...] | None = None
+    ) -> None:
+        self._send_up(Packet(quorum.REQUEST, _NO_ZXID, request.encode(), identities))
+
+    def create_session(self, session_id: int, timeout_ms: int) -> None:
+        """Ask for a new session; the txn tells everybody."""
+        self._send(Request(session_id, 0, op.CREATE_SESSION, pack_int(timeout_ms)))
+
+    def revalidate(self, session_id: int, timeout_ms: int) -> None:
+        """Ask whether a session lives; it is ours then."""
+        data = quorum.encode_revalidate(session_id, timeout_ms)
+        self._send_up(Packet(quorum.REVALIDATE, _NO_ZXID, data))
+
+    # ---- down
+
+    def received(self, packet: Packet) -> None:
+        """An answer of the leader, behind all that was committed before it."""
+        if packet.type == quorum.PING:
+            self._send_up(packet._replace(data=quorum.encode_touches(self._heard())))
+        elif packet.type == quorum.REVALIDATE:
+            session_id, valid = quorum.decode_revalidated(packet.data)
+            self._loop.sessions.revalidated(session_id, valid=valid)
+        elif packet.type == quorum.SYNC and self._syncs:
+            session_id, sent, answer = self._syncs.popleft()
+            sent.answer = answer
+            self._go_on(session_id, self._loop.writer.applied)
+
+    def _heard(self) -> list[tuple[int, int]]:
+        """Our sessions that were heard since this was asked last, with their timeouts."""
+        since_ms, self._reported_ms = self._reported_ms, monotonic_ms()
+        # A worker tells a little later what it heard: the overlap is for that.
+        since_ms -= 2 * TOUCH_INTERVAL_MS
+        return [
+            (session.session_id, session.timeout_ms)
+            for session in self._loop.sessions.tracker.sessions.values()
+            if session.place is not None and session.heard_ms >= since_ms
+        ]
+
+    def applied(self, applied: list[Applied]) -> None:
+        """These txns became visible: enter who waits for them."""
+        for txn, _ in applied:
+            sent = self._sent.get(txn.session_id)
+            if sent and _answers(txn, sent[0]):
+                self._answered(txn, sent)
+
+    def _answered(self, txn: Txn, sent: deque[_Sent]) -> None:
+        one = sent.popleft()
+        loop = self._loop
+        if txn.type == op.ERROR and txn.body[0] == Code.SESSION_MOVED:
+            loop.sessions.dismiss(one.connection, "its session has moved to another server")
+        else:
+            loop.waiting[txn.zxid] = (one.connection, one.xid)
+        self._go_on(txn.session_id, txn.zxid)
+
+    def _go_on(self, session_id: int, zxid: int) -> None:
+        """Answer what needs no txn and has its turn, behind the txn `zxid`."""
+        sent = self._sent[session_id]
+        while sent and (answer := sent[0].answer) is not None:
+            self._loop.defer(zxid, Answer(sent.popleft().connection, answer))
+        if not sent:
+            del self._sent[session_id]
+
+
+def _answers(txn: Txn, sent: _Sent) -> bool:
+    """Whether a txn is what became of a request; the leader closes sessions by itself as well."""
+    if txn.cxid != sent.xid or sent.answer is not None or sent.kind == op.SYNC:
+        return False
+    return txn.type == op.ERROR or (txn.type == op.CLOSE_SESSION) == (sent.kind == op.CLOSE_SESSION)
+
+
+def _synced(xid: int, path: bytes | None) -> Callable[[int], bytes]:
+    return lambda zxid: replies.reply(xid, zxid, buffer(path))
+
+
+def _refusal(xid: int, code: Code) -> Callable[[int], bytes]:
+    return lambda zxid: replies.error(xid, zxid, code)
+
+
+def _is_whole(frame: bytes, kind: int) -> bool:
+    """Whether a request can be parsed: for one that cannot, an Apache leader makes no txn."""
+    try:
+        if kind in op.CREATES:
+            requests.read_create(frame, kind, requests.BODY)
+        elif kind == op.SET_DATA:
+            requests.read_set_data(frame, requests.BODY)
+        elif kind == op.DELETE:
+            requests.read_path_int(frame, requests.BODY)
+        elif kind == op.SET_ACL:
+            requests.read_set_acl(frame, requests.BODY)
+        elif kind == op.SYNC:
+            read_buffer(frame, requests.BODY)
+        elif kind in op.KEEPER_WRITES:
+            keeper.read_write(frame, kind, requests.BODY)
+    except RemoteProtocolError:
+        return False
+    return True

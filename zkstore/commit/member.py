@@ -1,0 +1,180 @@
+"""A member of an ensemble: ties the loop to the ZAB core and the network, and changes roles.
+
+Owns:   the member's core and driver; which role the loop and the sessions play.
+Invariants:
+  1. As soon as the core does not serve, nobody is served: the loop drops requests, clients are cut,
+     new ones are turned away. It begins again when the core's Ready says so, behind the commits
+     that belong to it.
+  2. Nothing of one role lives on in the next: who waits, what is deferred, what prep has in flight.
+Design: roles are set in two places on the loop: who takes a client's request (`Loop.request`), and
+        who makes and resumes sessions (`Sessions.upstream`). All the rest of the loop is the same
+        for everybody.
+Not here: the network (quorum/), what a role does (commit/learners.py, commit/following.py).
+Source: QuorumPeer, LeaderZooKeeperServer, FollowerZooKeeperServer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from zkstore.commit.following import Following
+from zkstore.commit.learners import Learners
+from zkstore.commit.loop import Loop
+from zkstore.commit.ports import Connection
+from zkstore.errors import LogTrimmed, RemoteProtocolError, ZkstoreError
+from zkstore.proto import quorum
+from zkstore.proto.quorum import Packet, Role
+from zkstore.quorum.driver import Driver
+from zkstore.storage.env import Replica
+from zkstore.storage.history import StoredHistory
+from zkstore.storage.writer import Applied
+from zkstore.zab.membership import Membership
+from zkstore.zab.peer import Peer
+from zkstore.zab.ready import Ready
+from zkstore.zab.timing import Timing
+
+_log = logging.getLogger("zkstore.quorum")
+
+
+class Ensemble:
+    """This replica as a member; the loop's `Member`."""
+
+    def __init__(self, loop: Loop, replica: Replica, aio: asyncio.AbstractEventLoop) -> None:
+        settings, writer = loop.settings, loop.writer
+        self.membership = Membership.parse(settings.members)
+        tail = list(writer.tail)
+        self.peer = Peer(
+            settings.server_id,
+            self.membership,
+            Timing(settings.tick_time_ms, settings.init_limit_ticks, settings.sync_limit_ticks),
+            StoredHistory(replica.env, writer),
+            writer.hard_state,
+            tail[-1].zxid if tail else writer.applied,
+            writer.applied,
+            tail,
+        )
+        self.driver = Driver(
+            settings, self.membership, self.peer, aio, self._came_in, self._link_closed
+        )
+        self._loop = loop
+        self._following: Following | None = None
+        self._learners: Learners | None = None
+        loop.join(self, self.peer)
+        self._stop_serving()
+
+    async def start(self) -> None:
+        """Open the ports. Raises: OSError."""
+        await self.driver.start()
+
+    def close(self) -> None:
+        self.driver.close()
+
+    def _came_in(self) -> None:
+        """Something happened to the core."""
+        loop = self._loop
+        if loop.serving and not self.peer.serving:
+            self._stop_serving()
+        loop.confirmed_round = self.peer.confirmed
+        loop.schedule()
+
+    # ---- a Ready
+
+    def before(self, ready: Ready) -> None:
+        """What leaves before the flush."""
+        learners = self._learners
+        if learners is not None:
+            for link, packet in ready.send:
+                if packet.type == quorum.PING:
+                    learners.pinged(link)
+                elif packet.type == quorum.UPTODATE:
+                    learners.opened(link)
+        self.driver.before(ready)
+
+    def refused(self, ready: Ready, why: ZkstoreError) -> None:
+        """It could not be performed: nothing was written."""
+        self._loop.writer.forget(ready.append)
+        if isinstance(why, LogTrimmed):
+            self.peer.not_whole(str(why))
+        else:
+            self.peer.refused(ready, str(why))
+        self._came_in()
+
+    def applied(self, applied: list[Applied]) -> None:
+        """Txns became visible."""
+        if self._following is not None:
+            self._following.applied(applied)
+
+    def after(self, ready: Ready) -> None:
+        """It is durable and applied."""
+        self.driver.after(ready)
+        if ready.role is not None:
+            self._change(ready.role, serving=ready.serving)
+        for link, packet in ready.inbox:
+            try:
+                self._received(link, packet)
+            except RemoteProtocolError as e:
+                _log.warning("%s: %s; closed", self.driver.links.peer_of(link), e)
+                self.driver.links.hang_up(link)
+
+    def _received(self, link: int, packet: Packet) -> None:
+        if self._learners is not None:
+            with self._loop.source:
+                self._learners.received(link, packet)
+        elif self._following is not None:
+            self._following.received(packet)
+
+    def confirm(self) -> int:
+        """Ask a quorum whether we still lead."""
+        return self.peer.confirm()
+
+    def _answer(self, link: int, packet: Packet) -> None:
+        if self.peer.leading:
+            self.peer.answer(link, packet)
+
+    # ---- roles
+
+    def _change(self, role: Role, *, serving: bool) -> None:
+        """The core has another role, or has come to serve in it."""
+        if role is Role.LOOKING:
+            _log.warning("looking for a leader: %s", self.peer.why)
+        elif serving:
+            _log.info("%s, epoch %#x", role.name.lower(), self.peer.epoch)
+        if self._loop.serving:
+            self._stop_serving()
+        if serving and self.peer.serving:
+            self._serve(role)
+
+    def _stop_serving(self) -> None:
+        self._following = self._learners = None
+        self._loop.sessions.upstream = None
+        self._loop.stop_serving()
+        self._loop.request = _drop
+
+    def _serve(self, role: Role) -> None:
+        loop = self._loop
+        if role is Role.LEADING:
+            self._learners = Learners(loop, self._answer)
+            loop.request = loop.order
+            for link in self.peer.learners:
+                self._learners.opened(link)
+        else:
+            self._following = loop.sessions.upstream = Following(loop, self.peer.send_up)
+            loop.request = self._following.request
+        loop.serve(leading=role is Role.LEADING, epoch_began=self.peer.epoch << 32)
+
+    def _link_closed(self, link: int) -> None:
+        """A learner is gone."""
+        if self._learners is not None:
+            self._learners.closed(link)
+
+    @property
+    def mode(self) -> str | None:
+        """What `srvr` calls it; None while nobody is served."""
+        if not self._loop.serving:
+            return None
+        return {Role.LEADING: "leader", Role.FOLLOWING: "follower"}.get(self.peer.role, "observer")
+
+
+def _drop(connection: Connection, frame: bytes) -> None:
+    """Nobody is served: the connection is being closed."""
