@@ -14,7 +14,8 @@ Not here: the spelling of zoo.cfg's keys and system properties (server/config.py
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, cast
 
 
@@ -55,6 +56,14 @@ class Settings:
 
     frame_size_bytes_max: int = 0xFFFFF  # jute.maxbuffer
     global_outstanding_limit: int = 1000  # globalOutstandingLimit
+    request_throttle_max_requests: int = 0  # request_throttle_max_requests; 0: no throttle
+    request_throttle_stall_time_ms: int = 100  # request_throttle_stall_time
+    request_throttle_drop_stale: bool = True  # request_throttle_drop_stale
+    request_stale_connection_check: bool = True  # request_stale_connection_check
+    request_stale_latency_check: bool = False  # request_stale_latency_check
+    throttled_op_wait_time_ms: int = 0  # throttled_op_wait_time; 0: nothing is refused
+    large_request_threshold: int = 0  # largeRequestThreshold, in bytes; 0: none is large
+    large_request_bytes_max: int = 100 << 20  # largeRequestMaxBytes, of all that are not answered
 
     connection_throttle_tokens: int = 0  # connection_throttle_tokens; 0: no throttle
     connection_throttle_fill_time_ms: int = 1  # connection_throttle_fill_time
@@ -121,5 +130,9 @@ class Settings:
         given: dict[str, Any] = json.loads(text)
         known = {field.name for field in fields(cls)}
         assert set(given) <= known, sorted(set(given) - known)
+        return cls().altered(given)
+
+    def altered(self, given: Mapping[str, Any]) -> Settings:
+        """With other values for some fields, as JSON and msgpack bring them: lists for tuples."""
         plain = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-        return cls(**cast(Any, plain))
+        return replace(self, **cast(Any, plain))

@@ -132,7 +132,7 @@ class Machine:
         loop, worker = self.commit.loop, self.worker
         kept = {
             "clients": worker._clients,
-            "outstanding": worker.outstanding,
+            "outstanding": worker.in_process + worker.queued,
             "outstanding bytes": worker.outstanding_bytes,
             "watches": bool(worker.watches),
             "holding": worker.holding,

@@ -165,7 +165,10 @@ def test_a_full_name_works_in_all_spellings(name: str) -> None:
 
 @pytest.mark.parametrize("manual, code", config_keys.MANUAL_NAMES.items())
 def test_a_name_of_the_manual_means_the_name_of_the_code(manual: str, code: str) -> None:
-    by_manual, by_code = read(f"{MINIMAL}{manual}=77"), read(f"{MINIMAL}{code}=77")
+    entry = config_keys.UNDERSTOOD.get(code)
+    default = getattr(Settings(), entry.field) if entry else None
+    value = str(not default).lower() if isinstance(default, bool) else "77"
+    by_manual, by_code = read(f"{MINIMAL}{manual}={value}"), read(f"{MINIMAL}{code}={value}")
     assert by_manual.settings == by_code.settings
     if config_keys.no_effect(code) is not None:
         assert by_manual.warnings == [by_code.warnings[0].replace(code, manual)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import mmap
 import os
 import socket
 import struct
@@ -20,6 +19,7 @@ from tests.conformance.wire import connect_request
 from zkstore.commit import admin
 from zkstore.commit.process import CommitServer, open_writer
 from zkstore.frontend import process
+from zkstore.frontend.board import Board
 from zkstore.messaging import memory_pair
 from zkstore.records import ipc
 from zkstore.settings import Settings
@@ -114,10 +114,11 @@ def test_a_client_that_is_gone_when_it_is_accepted_costs_nothing() -> None:
     worker: Any = None
 
     async def run() -> None:
-        with Listening() as listening, mmap.mmap(-1, 4) as counts:
-            acceptor = process.Acceptor(listening, worker, counts, 0, 1, keep_alive=False)
+        with Listening() as listening:
+            board = Board.of_one()
+            acceptor = process.Acceptor(listening, worker, board, keep_alive=False)
             acceptor._on_readable()
-            assert counts[:4] == bytes(4)
+            assert board.clients() == (0, 0)
 
     asyncio.run(run())
     assert gone.fileno() == -1

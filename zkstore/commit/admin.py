@@ -17,13 +17,14 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from zkstore.commit.loop import Loop
 from zkstore.commit.ports import Connection, Port
 from zkstore.commit.sessions import monotonic_ms
 from zkstore.constants import GATHER_TIMEOUT_MS
-from zkstore.observability.metrics import TOLD_NAMES, Summary, decimal, metrics, summed
+from zkstore.observability.metrics import TOLD_NAMES, Summary, decimal, metrics, spread, summed
 from zkstore.proto import fourletter
 from zkstore.records import ipc
 from zkstore.tree import quota
@@ -101,9 +102,9 @@ class Admin:
         loop = self._loop
         totals = loop.writer.totals
         parts = question.parts
-        reads = summed(part["read_latency"] for part in parts)
-        updates = summed(part["update_latency"] for part in parts)
-        latency = summed([reads.part(), updates.part()])
+        reads = spread(part["read_latency"] for part in parts)
+        updates = spread(part["update_latency"] for part in parts)
+        latency = spread([reads.part(), updates.part()])
         snapshot = {
             "version": fourletter.version_text(VERSION),
             "mode": loop.mode,
@@ -118,16 +119,17 @@ class Admin:
             **self._details(question.word, parts),
         }
         if question.word == "mntr":
-            summaries = {"readlatency": reads, "updatelatency": updates}
-            snapshot["metrics"] = metrics(snapshot | self._measured(parts, summaries))
+            latencies = {"readlatency": reads, "updatelatency": updates}
+            snapshot["metrics"] = metrics(snapshot | self._measured(parts, latencies))
         return snapshot
 
     def _measured(
-        self, parts: list[dict[str, Any]], summaries: dict[str, Summary]
+        self, parts: list[dict[str, Any]], latencies: Mapping[str, Summary]
     ) -> dict[str, Any]:
         """What only `mntr` tells."""
         loop = self._loop
         totals = loop.writer.totals
+        summaries = dict(latencies)
         counters = loop.counters + Counter(connection_rejected=loop.ports.rejected)
         for part in parts:
             counters.update(part["counters"])
@@ -135,6 +137,9 @@ class Admin:
             quotas = quota.gauges(view)
         for index, name in enumerate(TOLD_NAMES):
             summaries[name] = summed(part["told"][index] for part in parts)
+        summaries["request_throttle_queue_time_ms"] = spread(
+            part["waited_for_room"] for part in parts
+        )
         return {
             "ephemerals_count": totals.ephemerals,
             "data_bytes": totals.bytes,

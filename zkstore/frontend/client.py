@@ -10,7 +10,8 @@ Invariants:
   2. Bounded: parsing stops while replies pile up unsent or too many requests are outstanding; a
      client that never reads is closed at CLIENT_WRITE_BUFFER_BYTES_MAX.
 Design: while writes are in flight, further writes follow them at once and the first read begins a
-        queue; the queue moves on when the writes are answered.
+        queue; the queue moves on when the writes are answered. So does a write for which there is
+        no room in process (request_throttle_max_requests), in the worker's line of such clients.
 Not here: answering reads (frontend/reads.py), the worker's other half (frontend/worker.py).
 Source: NIOServerCnxn, CommitProcessor.
 """
@@ -21,6 +22,7 @@ import asyncio
 import struct
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, cast
 
 from zkstore.constants import (
@@ -29,12 +31,12 @@ from zkstore.constants import (
     CLOSE_LINGER_MS,
     CONNECT_FRAME_BYTES_MAX,
     DROP_LINGER_MS,
-    IDENTITIES_MAX,
     READS_TURN_S,
     REQUEST_BYTES_OUTSTANDING_MAX,
 )
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.frontend import keeper_reads, reads
+from zkstore.frontend.stats import Stats
 from zkstore.jute.codec import INT_INT, NULL, unpack_int
 from zkstore.observability.metrics import Summary
 from zkstore.proto import fourletter, replies, requests
@@ -92,6 +94,7 @@ class Client(asyncio.Protocol):
         self._in_flight: deque[tuple[float, int, int]] = deque()
         # frames that wait, from the first read on
         self._queue: deque[tuple[bytes, float]] = deque()
+        self._lined = False  # what is in the queue waits, or has waited, for room in process
         self._held: deque[tuple[int, bytes]] = deque()  # (zxid, event), see `notify`
         self._out: list[bytes] = []
         self._stalled = False  # the transport's buffer is full
@@ -114,9 +117,9 @@ class Client(asyncio.Protocol):
         self._transport = None
         if self._lingering is not None:
             self._lingering.cancel()
-        self.worker.outstanding -= self.outstanding
-        self.worker.outstanding_bytes -= sum(size for _, _, size in self._in_flight)
-        self.worker.outstanding_bytes -= sum(len(frame) for frame, _ in self._queue)
+        if self._lined:
+            self._leave_line()
+        self.worker.gave_up(len(self._in_flight), len(self._queue), sum(self._sizes()))
         self._in_flight.clear()
         self._queue.clear()
         self._chunks.clear()
@@ -184,11 +187,11 @@ class Client(asyncio.Protocol):
 
     def _crowded(self) -> bool:
         """Reference R1: over the limit, a connection that has requests outstanding is not read."""
-        worker = self.worker
-        if worker.outstanding == 0:
+        if not self._in_flight and not self._queue:
             return False
-        return self.outstanding > 0 and (
-            worker.outstanding >= worker.settings.global_outstanding_limit
+        worker = self.worker
+        return (
+            worker.in_process + worker.queued >= worker.outstanding_max
             or worker.outstanding_bytes >= REQUEST_BYTES_OUTSTANDING_MAX
         )
 
@@ -223,14 +226,14 @@ class Client(asyncio.Protocol):
         offset: int = 0
         end = len(data)
         worker = self.worker
-        frame_max = worker.settings.frame_size_bytes_max
+        plain_max = worker.plain_bytes_max
         view: View | None = None
         served = read = produced = 0
         try:
             while end - offset >= 12:
                 size, xid, kind = _HEAD(data, offset)
                 stop = offset + 4 + size
-                if not 8 <= size <= frame_max:
+                if not 8 <= size <= plain_max and not self._bears(size):
                     break
                 if stop > end or self._stalled or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
                     return offset
@@ -259,7 +262,21 @@ class Client(asyncio.Protocol):
             if view is not None:
                 view.close()
                 self._count(read, now, worker.read_latency)
+        if self.state == CLOSED:
+            return end
         return self._refuse_frame(data, offset) if end - offset >= 4 else offset
+
+    def _bears(self, size: int) -> bool:
+        """Whether a frame that is not plain is a large request for which there is room (R7)."""
+        if not 8 <= size <= self.worker.settings.frame_size_bytes_max:
+            return False
+        if self.worker.bears(self, size):
+            return True
+        self.fail(
+            f"large request of {size} bytes refused:"
+            f" largeRequestMaxBytes={self.worker.settings.large_request_bytes_max}"
+        )
+        return False
 
     def _refuse_frame(self, data: bytes, offset: int) -> int:
         """A frame too long or too short: an error with its xid, as far as that came, then the end.
@@ -286,22 +303,47 @@ class Client(asyncio.Protocol):
         if self._barred and kind not in _PROVING:
             self.send(replies.error(xid, 0, _AUTH_REQUIRED))
             self.fail("a request before the enforced authentication")
-        elif kind in op.WRITES and not self._queue:
+        elif (
+            kind in op.WRITES
+            and not self._queue
+            and self.worker.in_process < self.worker.in_process_max
+        ):
             self._submit(frame, kind, now)
         elif kind in _DIRECT:
             self._direct(frame, xid, kind)
         elif kind in op.WRITES or self._in_flight or self._queue:
+            if kind in op.WRITES and not self._queue:
+                self._stand_in_line()
             self._queue.append((frame, now))
-            self.worker.outstanding += 1
+            self.worker.queued += 1
             self.worker.outstanding_bytes += len(frame)
         else:
             self._refuse(xid, kind)
 
     def _submit(self, frame: bytes, kind: int, now: float) -> None:
+        worker = self.worker
         self._in_flight.append((now, kind, len(frame)))
-        self.worker.outstanding += 1
-        self.worker.outstanding_bytes += len(frame)
-        self.worker.submit(ipc.REQUEST, self, frame)
+        worker.in_process += 1
+        worker.outstanding_bytes += len(frame)
+        worker.submit(ipc.REQUEST, self, frame)
+
+    def _stand_in_line(self) -> None:
+        """There is no room in process for the write at the head of the queue."""
+        self._lined = True
+        self.worker.line.join(self)
+
+    def _leave_line(self) -> None:
+        """The connection is gone; what waited goes with it, or is done all the same (R5)."""
+        worker = self.worker
+        worker.line.leave(self, len(self._queue))
+        if not worker.line.throttle.drops_closed:
+            for frame, _ in self._queue:
+                if _XID_TYPE(frame)[1] in op.WRITES:
+                    worker.submit(ipc.REQUEST, self, frame)
+
+    def waits_s(self, now: float) -> float:
+        """For how long its oldest request that is not in process has waited."""
+        return now - self._queue[0][1] if self._queue else 0.0
 
     def _refuse(self, xid: int, kind: int) -> None:
         """What is no request ends the connection (reference B34)."""
@@ -327,14 +369,8 @@ class Client(asyncio.Protocol):
         except RemoteProtocolError as e:
             self.fail(f"auth packet: {e}")
             return
-        provider = self.worker.providers.get(scheme)
         try:
-            if provider is None:
-                raise AuthFailed(f"scheme {scheme!r} is not known")
-            proven = provider.authenticate(auth, self.address)
-            identities = tuple(dict.fromkeys((*self.identities, *proven)))
-            if len(identities) > IDENTITIES_MAX:
-                raise AuthFailed(f"more than {IDENTITIES_MAX} identities")
+            identities = self.worker.providers.prove(scheme, auth, self.address, self.identities)
         except AuthFailed as e:
             self.worker.auth_failed += 1
             self.send(replies.error(xid, 0, Code.AUTH_FAILED))
@@ -375,15 +411,15 @@ class Client(asyncio.Protocol):
     def answered(self, zxid: int, frame: bytes) -> None:
         """The oldest write in flight has its reply."""
         since, kind, size = self._in_flight.popleft()
-        self.worker.outstanding -= 1
-        self.worker.outstanding_bytes -= size
+        worker = self.worker
+        worker.in_process -= 1
+        worker.outstanding_bytes -= size
         if self._held:
             self.release(zxid)
         self.send(frame)
         if self._held and not self._in_flight:
             self.release(self._held[-1][0])
         self.stats.last(kind, unpack_int(frame, 4)[0], zxid)
-        worker = self.worker
         self._count(1, since, worker.read_latency if kind == op.SYNC else worker.update_latency)
 
     def go_on(self, view: View | None) -> View | None:
@@ -392,32 +428,43 @@ class Client(asyncio.Protocol):
         Returns the view that is open now, for the next client.
         """
         queue = self._queue
+        worker = self.worker
         produced = 0
         started = time.monotonic()
         while queue and self.state == UP and not self._stalled:
-            late = time.monotonic() - started > READS_TURN_S
-            if late or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
+            tired = time.monotonic() - started > READS_TURN_S
+            if tired or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
                 return view  # `flush` sees to it that the rest follows
             frame, since = queue[0]
             xid, kind = _XID_TYPE(frame)
-            if kind not in op.WRITES and self._in_flight:
+            write = kind in op.WRITES
+            if write and worker.in_process >= worker.in_process_max:
+                self._stand_in_line()
+                break
+            late = self._lined and worker.line.is_late(kind, started - since)
+            if self._in_flight and (late or not write):
                 break
             queue.popleft()
-            self.worker.outstanding -= 1
-            self.worker.outstanding_bytes -= len(frame)
+            worker.queued -= 1
+            worker.outstanding_bytes -= len(frame)
             handler = _READS(kind)
-            if kind in op.WRITES:
+            if self._lined:
+                worker.line.passed(self, started - since, late=late)
+            if late:
+                self.send(replies.error(xid, worker.applied, Code.THROTTLED_OP))
+            elif write:
                 self._submit(frame, kind, since)
             elif handler is None:
                 self._refuse(xid, kind)
             else:
                 if view is None:
-                    view = self.worker.view()
+                    view = worker.view()
                 reply = _answer(handler, view, self, frame, xid)
                 produced += len(reply)
                 self.send(reply)
                 self.stats.last(kind, xid, view.applied)
-                self._count(1, since, self.worker.read_latency)
+                self._count(1, since, worker.read_latency)
+        self._lined = self._lined and bool(queue)
         if not self._in_flight and not queue and (self._chunks or self._paused):
             if view is not None:
                 # It may open a newer one, and nobody may read, or watch, from an older one then.
@@ -526,42 +573,14 @@ class Client(asyncio.Protocol):
         """Requests that are not answered."""
         return len(self._in_flight) + len(self._queue)
 
+    def _sizes(self) -> Iterator[int]:
+        """The bytes of each request that is not answered."""
+        yield from (size for _, _, size in self._in_flight)
+        yield from (len(frame) for frame, _ in self._queue)
 
-class Stats:
-    """What `cons` shows of one connection."""
-
-    __slots__ = (
-        "count", "established_ms", "last_cxid", "last_latency", "last_ms", "last_op", "last_zxid",
-        "max_latency", "min_latency", "received", "sent", "total_latency",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.established_ms = time.time_ns() // 1_000_000
-        self.reset()
-
-    def reset(self) -> None:
-        """`crst`."""
-        self.received = self.sent = self.count = 0
-        self.last_op, self.last_cxid, self.last_zxid = 0, -1, -1
-        self.last_ms = 0.0
-        self.last_latency = self.max_latency = self.total_latency = 0.0
-        self.min_latency = -1.0
-
-    def last(self, kind: int, cxid: int, zxid: int) -> None:
-        """The request served last."""
-        self.last_op, self.last_zxid = kind, zxid
-        if cxid >= 0:  # special xids count no request
-            self.last_cxid = cxid
-
-    def served(self, count: int, now: float, latency_ms: float) -> None:
-        """So many requests, all within this time."""
-        self.count += count
-        self.last_ms, self.last_latency = now, latency_ms
-        self.total_latency += latency_ms * count
-        if latency_ms > self.max_latency:
-            self.max_latency = latency_ms
-        if self.min_latency < 0 or latency_ms < self.min_latency:
-            self.min_latency = latency_ms
+    def large_bytes(self, threshold: int) -> int:
+        """The bytes of the requests that are not answered and larger than that."""
+        return sum(size for size in self._sizes() if size > threshold)
 
 
 def _answer(handler: reads.Handler, view: View, client: Client, frame: bytes, xid: int) -> bytes:
@@ -573,5 +592,3 @@ def _answer(handler: reads.Handler, view: View, client: Client, frame: bytes, xi
     except RemoteProtocolError:
         return replies.error(xid, view.applied, Code.MARSHALLING_ERROR)
 
-
-__all__ = ["Client", "Stats"]

@@ -1,7 +1,7 @@
 """The worker process: its share of the clients, its read-only environment, its channel to the
 commit process.
 
-Owns:   the accepted sockets; this worker's slot in the shared connection counts.
+Owns:   the accepted sockets.
 Invariants:
   1. Balanced: a worker that has more clients than the emptiest one lets that one accept first.
   2. A worker whose commit process is gone ends: the supervisor restarts the replica.
@@ -22,7 +22,6 @@ import mmap
 import os
 import signal
 import socket
-import struct
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +29,7 @@ from typing import Any, Final
 import uvloop
 
 from zkstore import lifeline
+from zkstore.frontend.board import CLIENTS, Board
 from zkstore.frontend.worker import Worker
 from zkstore.messaging import StreamChannel
 from zkstore.observability import log
@@ -39,7 +39,6 @@ from zkstore.storage.env import open_reader
 from zkstore.storage.view import Views
 from zkstore.tree.auth import Providers
 
-_COUNT: Final = struct.Struct("=I")
 _NO_ROOM: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _NO_ROOM_S: Final = 0.1  # before the next attempt
 _YIELD_S: Final = 0.002  # how long a fuller worker leaves an arriving client to an emptier one
@@ -52,17 +51,13 @@ class Acceptor:
         self,
         listening: socket.socket,
         worker: Worker,
-        counts: mmap.mmap,
-        index: int,
-        workers: int,
+        board: Board,
         *,
         keep_alive: bool,
     ) -> None:
         self._listening = listening
         self._worker = worker
-        self._counts = counts
-        self._index = index
-        self._workers = workers
+        self._board = board
         self._keep_alive = keep_alive
         self._aio = asyncio.get_running_loop()
         self._yielded = False
@@ -78,15 +73,11 @@ class Acceptor:
 
     def count(self, clients: int) -> None:
         """Publish how many clients this worker has."""
-        _COUNT.pack_into(self._counts, self._index * _COUNT.size, clients)
-
-    def _counted(self, index: int) -> int:
-        number: int = _COUNT.unpack_from(self._counts, index * _COUNT.size)[0]
-        return number
+        self._board.put(CLIENTS, clients)
 
     def _on_readable(self) -> None:
-        emptiest = min(self._counted(index) for index in range(self._workers))
-        if self._counted(self._index) > emptiest and not self._yielded:
+        clients, fewest = self._board.clients()
+        if clients > fewest and not self._yielded:
             # Once only: if the emptier worker is busy, the client is not left waiting for it.
             self._yielded = True
             self.stop()
@@ -111,7 +102,7 @@ class Acceptor:
         except OSError:
             sock.close()  # some systems refuse it once the client is gone
             return
-        self.count(self._counted(self._index) + 1)
+        self.count(clients + 1)
         connecting = self._aio.create_task(
             self._aio.connect_accepted_socket(self._worker.client, sock)
         )
@@ -143,7 +134,7 @@ async def _serve(bootstrap: dict[str, Any]) -> None:
     settings = Settings.from_json(json.dumps(bootstrap["settings"]))
     stop = asyncio.Event()
     aio.add_signal_handler(signal.SIGTERM, stop.set)
-    counts = mmap.mmap(bootstrap["counts_fd"], 0)
+    board = Board(mmap.mmap(bootstrap["board_fd"], 0), bootstrap["worker"])
     recovered: asyncio.Future[None] = aio.create_future()
     worker: Worker | None = None
 
@@ -163,14 +154,13 @@ async def _serve(bootstrap: dict[str, Any]) -> None:
     )
     await recovered
     reader = open_reader(Path(settings.data_dir))
-    worker = Worker(settings, Providers.of(settings), Views(reader.env), aio)
+    worker = Worker(settings, Providers.of(settings), Views(reader.env), aio, board)
     acceptors = [
         Acceptor(
-            socket.socket(fileno=fd), worker, counts, bootstrap["worker"], bootstrap["workers"],
-            keep_alive=settings.tcp_keep_alive,
+            socket.socket(fileno=fd), worker, board, keep_alive=settings.tcp_keep_alive
         )
         for fd in bootstrap["listen_fds"]
-    ]  # fmt: skip
+    ]
     worker.on_count = acceptors[0].count
     worker.start(channel)
     for acceptor in acceptors:

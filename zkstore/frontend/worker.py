@@ -20,17 +20,20 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from zkstore.constants import TOUCH_INTERVAL_MS
+from zkstore.constants import IPC_PIECE_BYTES_MAX, TOUCH_INTERVAL_MS
+from zkstore.frontend.board import LARGE, WAITING, Board
 from zkstore.frontend.client import CLOSED, NEW, Client
+from zkstore.frontend.line import Line
 from zkstore.messaging import Channel
 from zkstore.observability.log import Limited
-from zkstore.observability.metrics import TOLD_NAMES, Summary
+from zkstore.observability.metrics import TOLD_NAMES, Distribution, Summary
 from zkstore.proto import fourletter, replies
 from zkstore.proto import opcodes as op
 from zkstore.records import ipc
+from zkstore.session.throttle import RequestThrottle
 from zkstore.settings import Settings
 from zkstore.storage.view import View, Views
 from zkstore.tree.auth import Providers
@@ -56,20 +59,27 @@ class Worker:
         providers: Providers,
         views: Views,
         loop: asyncio.AbstractEventLoop,
+        board: Board | None = None,
     ) -> None:
         self.settings = settings
         self.providers = providers
         self.watches = Watches()
         self.applied = 0  # as the commit process said last
         self.position = 0  # the zxid up to which watchers have been told
-        self.outstanding = 0  # requests of all clients that are not answered
-        self.outstanding_bytes = 0
+        self.in_process = 0  # requests that the commit process has
+        self.queued = 0  # requests that wait here, each behind others of its session or for room
+        self.outstanding_bytes = 0  # of both
         self.dirty: list[Client] = []  # clients with something to send this turn
         self.holding: dict[Client, None] = {}  # clients whose events wait for their replies
         self._views = views
         self._loop = loop
         self.on_count: Callable[[int], None] = lambda _: None  # of how many clients there are
         self.auth_failed = 0
+        self._board = board or Board.of_one()
+        self._given_up_bytes = 0  # of clients that went, and may be in the outbox
+        self._with_large: dict[Client, None] = {}  # clients that have sent large requests
+        self.line = Line(loop, self._stalled)
+        self._adopt(settings)
         self.reset()
         self._channel: Channel | None = None
         self._clients: dict[int, Client] = {}
@@ -81,6 +91,70 @@ class Worker:
         self._reported_ms = 0  # when all that were heard were last reported
         self._log = Limited(logging.getLogger("zkstore.worker"), logging.WARNING)
         self.stopping = False
+
+    # ---- limits
+
+    def _adopt(self, settings: Settings) -> None:
+        """Take settings that may change while it runs."""
+        self.settings = settings
+        self.line.throttle = RequestThrottle(settings)
+        # A larger frame is looked at twice: it may be too large, or a large request.
+        self.plain_bytes_max = settings.frame_size_bytes_max
+        if settings.large_request_threshold:
+            self.plain_bytes_max = min(self.plain_bytes_max, settings.large_request_threshold)
+        self.outstanding_max = settings.global_outstanding_limit
+        self.in_process_max = self.line.throttle.room(0, 0)
+
+    def _exchange(self) -> None:
+        """Tell the other workers what this one has in hand; what they have, it may not."""
+        board = self._board
+        if board.rows == 1:
+            return
+        outstanding, in_process = board.exchange_load(
+            self.in_process + self.queued, self.in_process
+        )
+        settings = self.settings
+        self.outstanding_max = settings.global_outstanding_limit - outstanding
+        if settings.request_throttle_max_requests:
+            board.put(WAITING, 1 if self.line else 0)
+            self.in_process_max = self.line.throttle.room(in_process, board.elsewhere(WAITING))
+        if self._with_large:
+            board.put(LARGE, self._large_bytes())
+
+    def _large_bytes(self) -> int:
+        """Bytes of the large requests that are not answered."""
+        threshold = self.settings.large_request_threshold
+        sizes = {client: client.large_bytes(threshold) for client in self._with_large}
+        self._with_large = {client: None for client, size in sizes.items() if size}
+        return sum(sizes.values())
+
+    def bears(self, client: Client, size: int) -> bool:
+        """Reference R7: whether there is room for this client's large request."""
+        taken = self._large_bytes() + self._board.elsewhere(LARGE)
+        if taken + size > self.settings.large_request_bytes_max:
+            self.counters["large_requests_rejected"] += 1
+            return False
+        self._with_large[client] = None
+        return True
+
+    def _stalled(self) -> None:
+        """Other workers may have left room for those who stand in line."""
+        self._exchange()
+        self.line.drop_stale()
+        self._serve_line()
+        self.flush()
+
+    def _serve_line(self) -> None:
+        """Let the clients in line use the room that there is, one turn each."""
+        view: View | None = None
+        try:
+            for _ in range(len(self.line)):
+                if self.in_process >= self.in_process_max:
+                    break
+                view = self.line.next().go_on(view)
+        finally:
+            if view is not None:
+                view.close()
 
     # ---- life
 
@@ -121,6 +195,13 @@ class Worker:
 
     # ---- to the commit process
 
+    def gave_up(self, in_process: int, queued: int, size: int) -> None:
+        """A client went before so many of its requests were answered."""
+        self.in_process -= in_process
+        self.queued -= queued
+        self.outstanding_bytes -= size
+        self._given_up_bytes += size
+
     def submit(self, kind: int, client: Client, payload: object) -> None:
         """Add an item to this turn's message."""
         self._add(kind, client.number, payload)
@@ -135,7 +216,13 @@ class Worker:
         self._scheduled = False
         outbox, self._outbox = self._outbox, []
         assert self._channel is not None
-        self._channel.send(outbox)
+        if self.outstanding_bytes + self._given_up_bytes <= IPC_PIECE_BYTES_MAX:
+            self._channel.send(outbox)
+        else:
+            for piece in _pieces(outbox):
+                self._channel.send(piece)
+        self._given_up_bytes = 0
+        self._exchange()
 
     def _touched(self, clients: list[Client], complete_ms: int = 0) -> None:
         """Tell which sessions were heard when, and that nothing up to `complete_ms` is missing."""
@@ -233,7 +320,10 @@ class Worker:
                 moved[client] = None
         if self.holding:
             self.holding = {c: None for c in self.holding if c.release(self.applied)}
+        self._exchange()
         self._go_on(moved)
+        if self.line:
+            self._serve_line()
         self.flush()
 
     def _go_on(self, clients: dict[Client, None]) -> None:
@@ -251,8 +341,13 @@ class Worker:
         if kind == ipc.GATHER:
             self._add(ipc.GATHERED, number, self.report(payload))
             return None
+        if kind == ipc.SETTINGS:
+            self._adopt(self.settings.altered(payload))
+            self._stalled()
+            return None
         client = self._clients.get(number)
         if client is None:
+            self.counters["stale_replies"] += kind == ipc.REPLY
             return None
         if kind == ipc.REPLY:
             client.answered(zxid, payload)
@@ -348,7 +443,8 @@ class Worker:
             "read_latency": self.read_latency.part(),
             "update_latency": self.update_latency.part(),
             "told": [one.part() for one in self.told.values()],
-            "outstanding": self.outstanding,
+            "outstanding": self.in_process + self.queued,
+            "waited_for_room": self.line.waited_ms.part(),
             "watches": watches,
             "watches_by_session": self._watches_by_session() if what in _WATCH_WORDS else [],
             "response_sizes": self.response_sizes,
@@ -359,6 +455,7 @@ class Worker:
                 "bytes_received_count": self.bytes_received,
                 "response_bytes": self.response_bytes,
                 **self.counters,
+                **self.line.counters,
             },
         }
 
@@ -372,8 +469,8 @@ class Worker:
 
     def reset(self) -> None:
         """What `srst` resets."""
-        self.read_latency = Summary()  # ms
-        self.update_latency = Summary()
+        self.read_latency = Distribution()  # ms
+        self.update_latency = Distribution()
         self.told = {name: Summary() for name in TOLD_NAMES}  # watchers that one change told
         self.received = 0
         self.sent = 0
@@ -381,3 +478,15 @@ class Worker:
         self.response_bytes = 0
         self.response_sizes = [-1, -1, -1]  # last, least, greatest, in bytes
         self.counters: Counter[str] = Counter()
+        self.line.reset()
+
+
+def _pieces(outbox: ipc.Message) -> Iterator[ipc.Message]:
+    """A turn's items as messages of which none is too large for the channel."""
+    begin = size = 0
+    for stop in range(ipc.TO_COMMIT_WIDTH, len(outbox) + 1, ipc.TO_COMMIT_WIDTH):
+        payload = outbox[stop - 1]
+        size += len(payload) if isinstance(payload, bytes) else 0
+        if size >= IPC_PIECE_BYTES_MAX or stop == len(outbox):
+            yield outbox[begin:stop]
+            begin, size = stop, 0

@@ -6,7 +6,8 @@ Shape:  a message is one flat list, msgpack behind a 4-byte length on a stream, 
         To the commit process: kind, connection, payload, kind, connection, payload, …
         To a worker: applied zxid, then kind, connection, number, payload, …
         Connections are numbered by their worker; 0 is the worker itself.
-Design: one message a turn, whatever its size: a hop costs as much as some twenty requests.
+Design: one message a turn: a hop costs as much as some twenty requests. Only a turn with more
+        bytes than a message may have (constants.IPC_PIECE_BYTES_MAX) goes in several.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LAST: Final = 2  # like REPLY; then the connection ends
 CLOSE: Final = 3  # the connection ends at once; payload: why, for the log, or None
 TEXT: Final = 4  # payload: an answer to ADMIN; then the connection ends
 GATHER: Final = 5  # connection: ticket; payload: what is asked for
+SETTINGS: Final = 6  # connection: 0; payload: {field of Settings that was changed: its value, …}
 
 TO_COMMIT_WIDTH: Final = 3
 TO_WORKER_WIDTH: Final = 4

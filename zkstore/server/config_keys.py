@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from zkstore.constants import FRAME_BYTES_MAX
 from zkstore.server import values
 from zkstore.server.values import INT64_MAX, boolean, integer, yes_no
 
@@ -61,8 +62,16 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "maxCnxns": Understood("max_cnxns", values.limit),
     "nio.sessionlessCnxnTimeout": Understood("sessionless_timeout_ms", integer(1)),
     "clientTcpKeepAlive": Understood("tcp_keep_alive", boolean),
-    "jute.maxbuffer": Understood("frame_size_bytes_max", integer(1)),
+    "jute.maxbuffer": Understood("frame_size_bytes_max", integer(1, FRAME_BYTES_MAX)),
     "globalOutstandingLimit": Understood("global_outstanding_limit", integer(1)),
+    "request_throttle_max_requests": Understood("request_throttle_max_requests", values.limit),
+    "request_throttle_stall_time": Understood("request_throttle_stall_time_ms", integer(1)),
+    "request_throttle_drop_stale": Understood("request_throttle_drop_stale", boolean),
+    "request_stale_connection_check": Understood("request_stale_connection_check", boolean),
+    "request_stale_latency_check": Understood("request_stale_latency_check", boolean),
+    "throttled_op_wait_time": Understood("throttled_op_wait_time_ms", values.limit),
+    "largeRequestThreshold": Understood("large_request_threshold", values.limit),
+    "largeRequestMaxBytes": Understood("large_request_bytes_max", integer(1)),
     "connection_throttle_tokens": Understood("connection_throttle_tokens", values.limit),
     "connection_throttle_fill_time": Understood("connection_throttle_fill_time_ms", integer(1)),
     "connection_throttle_fill_count": Understood("connection_throttle_fill_count", integer(0)),
@@ -198,9 +207,6 @@ _SNAPSHOT: Final = "there are no snapshots; see zkstore.checkpointBytes"
 _TXNLOG: Final = "the log is kept in the database; see zkstore.logRetentionBytes"
 _GROUP_COMMIT: Final = "what arrives during one flush is always committed with the next"
 _CACHE: Final = "reads are copied straight out of the memory map, without a cache of replies"
-_THROTTLE: Final = (
-    "the limits here are maxClientCnxns, maxCnxns, globalOutstandingLimit and connection_throttle_*"
-)
 _WATCHES: Final = "watches are kept by the worker of their connection, in one kind of table"
 _METRICS: Final = "metrics are given by the four-letter word mntr"
 _PAUSE: Final = "there is no JVM whose pauses could be watched"
@@ -208,8 +214,6 @@ _PAUSE: Final = "there is no JVM whose pauses could be watched"
 NO_EFFECT: Final[dict[str, NoEffect]] = {
     # Keys of zoo.cfg
     "emulate353TTLNodes": NoEffect("only data written by ZooKeeper 3.5.3 needs it", ("false",)),
-    "largeRequestMaxBytes": NoEffect(_THROTTLE),
-    "largeRequestThreshold": NoEffect(_THROTTLE, ("-1",)),
     "secureClientPortAddress": NoEffect(_TLS),
     "observerMasterPort": NoEffect(_OBSERVER, ("0",)),
     "localSessionsEnabled": NoEffect("all sessions are global in a standalone server", ("false",)),
@@ -275,13 +279,6 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "client.portUnification": NoEffect(_TLS, ("false",)),
     "client.certReload": NoEffect(_TLS, ("false",)),
     "fips-mode": NoEffect(_TLS, ("true",)),
-    # Throttles
-    "request_throttle_max_requests": NoEffect(_THROTTLE, ("0",)),
-    "request_throttle_stall_time": NoEffect(_THROTTLE, ("100",)),
-    "request_throttle_drop_stale": NoEffect(_THROTTLE, ("true",)),
-    "request_stale_latency_check": NoEffect(_THROTTLE, ("false",)),
-    "request_stale_connection_check": NoEffect(_THROTTLE, ("true",)),
-    "throttled_op_wait_time": NoEffect(_THROTTLE, ("0",)),
     "enableEagerACLCheck": NoEffect("the leader checks ACLs", ("false",)),
     # Watches
     "watchManagerName": NoEffect(_WATCHES, ("org.apache.zookeeper.server.watch.watchmanager",)),

@@ -31,6 +31,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from zkstore.frontend.board import ROW_BYTES
 from zkstore.server.child import Child
 from zkstore.server.listener import CommitSocket
 from zkstore.server.notify import notify
@@ -116,7 +117,7 @@ class Supervisor:
         self._signals: deque[int] = deque()
         self._selector = selectors.DefaultSelector()
         self._commit_socket = CommitSocket(Path(settings.data_dir))
-        self._counts_fd = _shared_counts(settings.workers)
+        self._board_fd = _shared_memory(settings.workers * ROW_BYTES)
 
     def run(self) -> int:
         """Serves until told to stop, or until the replica cannot live. Returns the exit code."""
@@ -144,7 +145,7 @@ class Supervisor:
             wakeup.close()
             notified.close()
             self._commit_socket.close()
-            os.close(self._counts_fd)
+            os.close(self._board_fd)
 
     # The loop
 
@@ -201,17 +202,16 @@ class Supervisor:
         bootstrap = {
             "settings": dataclasses.asdict(self._settings),
             "worker": slot.number,
-            "workers": len(self._slots),
             "listen_fds": [listen_fd],
             "commit_path": str(self._commit_socket.path),
-            "counts_fd": self._counts_fd,
+            "board_fd": self._board_fd,
         }
         try:
             slot.child = Child(
                 f"worker {slot.number}",
                 self._modules.worker,
                 bootstrap,
-                [listen_fd, self._counts_fd],
+                [listen_fd, self._board_fd],
             )
         except OSError as error:
             _log.error("cannot start worker %d: %s", slot.number, error.strerror)
@@ -302,7 +302,7 @@ class Supervisor:
     # Deaths
 
     def _worker_died(self, slot: _Slot, child: Child, status: int) -> None:
-        os.pwrite(self._counts_fd, bytes(4), 4 * slot.number)
+        os.pwrite(self._board_fd, bytes(ROW_BYTES), ROW_BYTES * slot.number)
         if self._phase is not _Phase.SERVING:
             self._all_gone()
             return
@@ -448,12 +448,12 @@ def _drain(source: socket.socket) -> None:
             return
 
 
-def _shared_counts(workers: int) -> int:
-    """A memory file of one uint32 a worker: how many connections it has."""
+def _shared_memory(size: int) -> int:
+    """A file in memory for the workers' board (frontend/board.py), all zeros."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("zkstore-counts", os.MFD_CLOEXEC)
+        fd = os.memfd_create("zkstore-board", os.MFD_CLOEXEC)
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.truncate(fd, 4 * workers)
+    os.truncate(fd, size)
     return fd

@@ -1,16 +1,21 @@
-"""How many clients may connect in a time: a bucket of tokens, and chance when it is often empty.
+"""How many clients may connect in a time, and how many requests may be in process at once.
 
 Owns:   the tokens of one replica. Time and chance come in as arguments.
 Invariants:
   1. Over any stretch of time no more tokens are spent than the bucket held at its start plus those
      that it was filled with.
+  2. A worker whose requests wait is given room, whatever the other workers have in process.
 Design: with tokens alone, clients that always come a little late would never get in; so once the
         bucket was found empty, some are turned away by chance before they ask for tokens (BLUE).
-Source: BlueThrottle; reference R4.
+        Requests have one limit for the whole replica: a worker takes what the others leave, but
+        while several have requests waiting, each takes an equal share, of one at least.
+Not here: the requests that wait (frontend/line.py), what the others have (frontend/board.py).
+Source: BlueThrottle, RequestThrottler, Request.isStale; reference R4, R5, R6.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from zkstore.settings import Settings
@@ -74,3 +79,41 @@ class ConnectionThrottle:
         elif self.deficit <= round(self._capacity * settings.connection_throttle_decrease_ratio):
             lowered = self.drop_probability - settings.connection_throttle_drop_decrease
             self.drop_probability = max(lowered, 0.0)
+
+
+class RequestThrottle:
+    """How much of the replica's room in process one worker may take, and what waited too long."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.requests_max = settings.request_throttle_max_requests
+        self.stall_ms = settings.request_throttle_stall_time_ms
+        self.late_ms = settings.throttled_op_wait_time_ms
+        # A connection that is closed; Apache asks for both.
+        self.drops_closed = (
+            settings.request_throttle_drop_stale and settings.request_stale_connection_check
+        )
+        self._drops_old = (
+            settings.request_throttle_drop_stale and settings.request_stale_latency_check
+        )
+
+    def room(self, elsewhere: int, others_waiting: int) -> int:
+        """How many requests a worker may have in process.
+
+        `elsewhere` are those that the other workers have in process, `others_waiting` the number of
+        other workers with requests that wait.
+        """
+        if not self.requests_max:
+            return sys.maxsize
+        left = self.requests_max - elsewhere
+        if not others_waiting:
+            return left
+        share = max(1, self.requests_max // (others_waiting + 1))
+        return min(share, max(left, 1))
+
+    def is_late(self, waited_ms: float) -> bool:
+        """Whether a request that waited so long is refused instead of processed."""
+        return 0 < self.late_ms < waited_ms
+
+    def is_stale(self, waited_ms: float, session_timeout_ms: int) -> bool:
+        """Whether a request that waits so long ends its connection."""
+        return self._drops_old and waited_ms > session_timeout_ms

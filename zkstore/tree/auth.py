@@ -21,6 +21,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from zkstore.constants import IDENTITIES_MAX
 from zkstore.errors import ConfigError
 from zkstore.settings import Settings
 
@@ -172,6 +173,18 @@ class Providers:
             else:
                 providers.append(_imported(name))
         return cls(providers, skip_acl=settings.skip_acl)
+
+    def prove(
+        self, scheme: bytes | None, auth: bytes | None, address: str, known: tuple[Identity, ...]
+    ) -> tuple[Identity, ...]:
+        """The identities of a connection after an auth packet. Raises: AuthFailed."""
+        provider = self.get(scheme) if scheme is not None else None
+        if provider is None:
+            raise AuthFailed(f"scheme {scheme!r} is not known")
+        identities = tuple(dict.fromkeys((*known, *provider.authenticate(auth, address))))
+        if len(identities) > IDENTITIES_MAX:
+            raise AuthFailed(f"more than {IDENTITIES_MAX} identities")
+        return identities
 
 
 def _imported(name: str) -> Provider:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import selectors
 import signal
 import socket
-import struct
 import threading
 
 from tests.unit.fakes.protocol import Process, block_stop_signal
+from zkstore.frontend.board import CLIENTS, Board
 
 
 def answer(process: Process) -> None:
@@ -30,9 +31,9 @@ def main() -> None:
     process = Process()
     number = process.bootstrap["worker"]
     words = process.behaviour(f"worker{number}")
-    counts_fd = process.bootstrap["counts_fd"]
-    before = struct.unpack("=I", os.pread(counts_fd, 4, 4 * number))[0]
-    os.pwrite(counts_fd, struct.pack("=I", 7), 4 * number)
+    board = Board(mmap.mmap(process.bootstrap["board_fd"], 0), number)
+    before, _ = board.clients()
+    board.put(CLIENTS, 7)
     process.note(f"worker{number} start {os.getpid()} count {before}")
     commit = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     commit.connect(process.bootstrap["commit_path"])
