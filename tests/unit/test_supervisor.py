@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,32 @@ def test_a_commit_process_that_cannot_live_ends_the_replica(replica: FakeReplica
     assert replica.exit_code() == 1
     assert len(replica.starts("commit")) == 3
     assert "commit process exited with code 7, death 3 within 60 s" in replica.log()
+
+
+def test_a_commit_process_that_goes_on_failing_is_started_after_growing_pauses(
+    replica: FakeReplica,
+) -> None:
+    replica.script("commit", "exit 7")
+    started = time.monotonic()
+    replica.start(commit_deaths_max=3, backoff_seconds=0.3)
+    assert replica.exit_code() == 1
+    assert len(replica.starts("commit")) == 4
+    assert time.monotonic() - started > 0.3 + 0.6  # and none before the first new start
+
+
+def test_control_the_pauses_are_the_limit_that_was_given(replica: FakeReplica) -> None:
+    replica.script("commit", "exit 7")
+    replica.start(commit_deaths_max=3, backoff_seconds=60, backoff_seconds_max=0.001)
+    assert replica.exit_code() == 1
+    assert len(replica.starts("commit")) == 4
+
+
+def test_a_stop_during_such_a_pause_is_clean(replica: FakeReplica) -> None:
+    replica.script("commit", "exit 7")
+    replica.start(backoff_seconds=600, backoff_seconds_max=600)
+    wait_for(lambda: replica.log().count("all starts again") == 2)
+    assert replica.stop() == 0
+    assert len(replica.starts("commit")) == 2
 
 
 def test_a_fatal_error_that_a_restart_cannot_mend_ends_the_replica_at_once(

@@ -61,7 +61,7 @@ class Limits(NamedTuple):
     quick_death_seconds: float = 1.0  # a worker that lives shorter counts as failing
     quick_deaths_max: int = 8  # of one worker in a row; the next one ends the replica
     respawn_seconds: float = 0.02  # after which a dying commit process would have been noticed
-    backoff_seconds: float = 0.1  # before the second quick respawn; doubles
+    backoff_seconds: float = 0.1  # before the second respawn of what fails; doubles
     backoff_seconds_max: float = 5.0
     damage_deaths_max: int = 1  # of workers, by SIGBUS or SIGSEGV; the next ends the replica
 
@@ -329,10 +329,7 @@ class Supervisor:
                 " the replica stops"
             )
             return
-        delay = self._limits.respawn_seconds
-        if slot.quick_deaths > 1:
-            doubled = self._limits.backoff_seconds * 2.0 ** (slot.quick_deaths - 2)
-            delay = min(self._limits.backoff_seconds_max, doubled)
+        delay = self._backoff(slot.quick_deaths) or self._limits.respawn_seconds
         self._after(f"worker {slot.number}", delay, lambda: self._start_worker(slot))
 
     def _commit_died(self, child: Child, status: int) -> None:
@@ -385,8 +382,19 @@ class Supervisor:
             if self._code_after_kill is not None:
                 self._exit_code = self._code_after_kill
                 return
-            self._phase = _Phase.SERVING
-            self._start_all()
+            # At once the first time; what goes on failing is not helped by trying as fast as it can.
+            self._after("start", self._backoff(len(self._commit_deaths)), self._start_again)
+
+    def _start_again(self) -> None:
+        self._phase = _Phase.SERVING
+        self._start_all()
+
+    def _backoff(self, deaths: int) -> float:
+        """Seconds to wait after so many deaths: none after the first, then more each time."""
+        if deaths <= 1:
+            return 0.0
+        doubled = self._limits.backoff_seconds * 2.0 ** (deaths - 2)
+        return min(self._limits.backoff_seconds_max, doubled)
 
     # Stopping
 
@@ -397,6 +405,7 @@ class Supervisor:
         elif self._phase is _Phase.KILLING and self._code_after_kill is None:
             # Between two generations: there is nothing to drain, and the disk is as after a crash.
             self._code_after_kill = 0
+            self._all_gone()
         else:
             self._kill_all(f"{number.name} again: stopping at once", exit_code=1)
 
