@@ -156,7 +156,7 @@ class Decoder:
             return None, offset + _PLAIN.size
         kind, zxid, size = _HEAD.unpack_from(data, offset)
         offset += _HEAD.size
-        body, offset = _field(data, offset, size, limit)
+        body, offset = _field(data, offset, size, limit - 4)
         if offset + 4 > len(data):
             return None, offset + 4
         count = unpack_int(data, offset)[0]
