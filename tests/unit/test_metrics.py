@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zkstore.observability import metrics
-from zkstore.observability.metrics import Summary, decimal, summed
+from zkstore.observability.metrics import Distribution, Summary, decimal, spread, summed
 
 
 def _of(*values: float) -> Summary:
@@ -32,6 +32,31 @@ def test_names_are_those_of_apaches_basic_summary() -> None:
         "cnt_fsynctime": 2,
         "sum_fsynctime": 3,
     }
+
+
+def test_percentiles_are_those_of_all_values_of_all_parts() -> None:
+    one, two = Distribution(), Distribution()
+    one.add(900, 0.4)
+    one.add(39, 1.7)
+    two.add(50, 20.2)
+    two.add(9, 63.9)
+    two.add(2, 1000.0)
+    whole = spread([one.part(), two.part()])
+    assert whole.part()[:4] == [1000, *whole.part()[1:2], 0.4, 1000.0]
+    names = whole.values("readlatency")
+    percentiles = ("p50_readlatency", "p95_readlatency", "p99_readlatency", "p999_readlatency")
+    assert [names[name] for name in percentiles] == [0, 20, 63, 992]  # 992: of 992 to 1007
+    assert names["cnt_readlatency"] == 1000
+    assert len(names) == 9
+
+
+def test_many_different_times_take_little_room() -> None:
+    one = Distribution()
+    for ms in range(1, 1_000_000, 7):
+        one.add(1, float(ms))
+    assert len(one.buckets) < 600
+    assert abs(one.percentile(0.5) / 500_000 - 1) < 1 / 32
+    assert Distribution().percentile(0.99) == 0
 
 
 def test_decimals_are_as_java_prints_them() -> None:

@@ -306,7 +306,7 @@ class Client(asyncio.Protocol):
         elif (
             kind in op.WRITES
             and not self._queue
-            and self.worker.in_process < self.worker.in_process_max
+            and (self.worker.in_process < self.worker.in_process_max or self.worker.finds_room())
         ):
             self._submit(frame, kind, now)
         elif kind in _DIRECT:
@@ -438,7 +438,7 @@ class Client(asyncio.Protocol):
             frame, since = queue[0]
             xid, kind = _XID_TYPE(frame)
             write = kind in op.WRITES
-            if write and worker.in_process >= worker.in_process_max:
+            if write and worker.in_process >= worker.in_process_max and not worker.finds_room():
                 self._stand_in_line()
                 break
             late = self._lined and worker.line.is_late(kind, started - since)
@@ -591,4 +591,3 @@ def _answer(handler: reads.Handler, view: View, client: Client, frame: bytes, xi
         return replies.error(xid, view.applied, e.code)
     except RemoteProtocolError:
         return replies.error(xid, view.applied, Code.MARSHALLING_ERROR)
-

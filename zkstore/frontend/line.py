@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from zkstore.frontend.board import WAITING, Board
 from zkstore.observability.log import Limited
 from zkstore.observability.metrics import Distribution
 from zkstore.proto import opcodes as op
@@ -35,12 +36,14 @@ class Line:
 
     def __init__(
         self,
+        board: Board,
         aio: asyncio.AbstractEventLoop,
         on_stall: Callable[[], None],
     ) -> None:
         """`on_stall` is called again and again while somebody waits."""
         self.throttle = RequestThrottle(Settings())
         self.reset()
+        self._board = board
         self._clients: deque[Client] = deque()
         self._standing: set[Client] = set()
         self._aio = aio
@@ -63,14 +66,20 @@ class Line:
         self.counters["request_throttle_wait_count"] += 1
         self._clients.append(client)
         self._standing.add(client)
+        self._board.put(WAITING, 1)
         if self._timer is None:
             self._stall()
 
     def next(self) -> Client:
         """Whose turn it is; it has left the line."""
         client = self._clients.popleft()
-        self._standing.remove(client)
+        self._remove(client)
         return client
+
+    def _remove(self, client: Client) -> None:
+        self._standing.remove(client)
+        if not self._standing:
+            self._board.put(WAITING, 0)
 
     def _stall(self) -> None:
         self._timer = self._aio.call_later(self.throttle.stall_ms / 1000, self._stalled)
@@ -111,7 +120,7 @@ class Line:
     def leave(self, client: Client, requests: int) -> None:
         """A connection ended while so many of its requests waited."""
         if client in self._standing:
-            self._standing.remove(client)
             self._clients.remove(client)
+            self._remove(client)
         name = "stale_requests_dropped" if self.throttle.drops_closed else "stale_requests"
         self.counters[name] += requests

@@ -156,9 +156,7 @@ async def _serve(bootstrap: dict[str, Any]) -> None:
     reader = open_reader(Path(settings.data_dir))
     worker = Worker(settings, Providers.of(settings), Views(reader.env), aio, board)
     acceptors = [
-        Acceptor(
-            socket.socket(fileno=fd), worker, board, keep_alive=settings.tcp_keep_alive
-        )
+        Acceptor(socket.socket(fileno=fd), worker, board, keep_alive=settings.tcp_keep_alive)
         for fd in bootstrap["listen_fds"]
     ]
     worker.on_count = acceptors[0].count

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ class Worker:
         self._board = board or Board.of_one()
         self._given_up_bytes = 0  # of clients that went, and may be in the outbox
         self._with_large: dict[Client, None] = {}  # clients that have sent large requests
-        self.line = Line(loop, self._stalled)
+        self.line = Line(self._board, loop, self._stalled)
         self._adopt(settings)
         self.reset()
         self._channel: Channel | None = None
@@ -103,23 +104,27 @@ class Worker:
         if settings.large_request_threshold:
             self.plain_bytes_max = min(self.plain_bytes_max, settings.large_request_threshold)
         self.outstanding_max = settings.global_outstanding_limit
-        self.in_process_max = self.line.throttle.room(0, 0)
+        # With the throttle on, each request has to ask `finds_room`.
+        self.in_process_max = -1 if self.line.throttle.requests_max else sys.maxsize
 
     def _exchange(self) -> None:
         """Tell the other workers what this one has in hand; what they have, it may not."""
         board = self._board
         if board.rows == 1:
             return
-        outstanding, in_process = board.exchange_load(
-            self.in_process + self.queued, self.in_process
-        )
-        settings = self.settings
-        self.outstanding_max = settings.global_outstanding_limit - outstanding
-        if settings.request_throttle_max_requests:
-            board.put(WAITING, 1 if self.line else 0)
-            self.in_process_max = self.line.throttle.room(in_process, board.elsewhere(WAITING))
+        outstanding, _ = board.exchange_load(self.in_process + self.queued, self.in_process)
+        self.outstanding_max = self.settings.global_outstanding_limit - outstanding
         if self._with_large:
             board.put(LARGE, self._large_bytes())
+
+    def finds_room(self) -> bool:
+        """Reference R5: whether one more request may be in process, of the whole replica's."""
+        board, in_process = self._board, self.in_process
+        _, elsewhere = board.exchange_load(in_process + self.queued, in_process + 1)
+        if in_process < self.line.throttle.room(elsewhere, board.elsewhere(WAITING)):
+            return True
+        board.exchange_load(in_process + self.queued, in_process)
+        return False
 
     def _large_bytes(self) -> int:
         """Bytes of the large requests that are not answered."""
@@ -130,11 +135,12 @@ class Worker:
 
     def bears(self, client: Client, size: int) -> bool:
         """Reference R7: whether there is room for this client's large request."""
-        taken = self._large_bytes() + self._board.elsewhere(LARGE)
-        if taken + size > self.settings.large_request_bytes_max:
+        here = self._large_bytes() + size
+        if here + self._board.elsewhere(LARGE) > self.settings.large_request_bytes_max:
             self.counters["large_requests_rejected"] += 1
             return False
         self._with_large[client] = None
+        self._board.put(LARGE, here)
         return True
 
     def _stalled(self) -> None:
@@ -149,7 +155,7 @@ class Worker:
         view: View | None = None
         try:
             for _ in range(len(self.line)):
-                if self.in_process >= self.in_process_max:
+                if self.in_process >= self.in_process_max and not self.finds_room():
                     break
                 view = self.line.next().go_on(view)
         finally:
@@ -321,9 +327,9 @@ class Worker:
         if self.holding:
             self.holding = {c: None for c in self.holding if c.release(self.applied)}
         self._exchange()
-        self._go_on(moved)
         if self.line:
-            self._serve_line()
+            self._serve_line()  # before those who have just had an answer would take their room
+        self._go_on(moved)
         self.flush()
 
     def _go_on(self, clients: dict[Client, None]) -> None:

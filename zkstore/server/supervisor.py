@@ -382,7 +382,7 @@ class Supervisor:
             if self._code_after_kill is not None:
                 self._exit_code = self._code_after_kill
                 return
-            # At once the first time; what goes on failing is not helped by trying as fast as it can.
+            # At once the first time; what goes on failing is not helped by trying ever faster.
             self._after("start", self._backoff(len(self._commit_deaths)), self._start_again)
 
     def _start_again(self) -> None:

@@ -4,7 +4,8 @@ Owns:   the tokens of one replica. Time and chance come in as arguments.
 Invariants:
   1. Over any stretch of time no more tokens are spent than the bucket held at its start plus those
      that it was filled with.
-  2. A worker whose requests wait is given room, whatever the other workers have in process.
+  2. A worker whose requests wait is given room, whatever the other workers have in process: so
+     there may be more in process than allowed, by one for each worker but the first.
 Design: with tokens alone, clients that always come a little late would never get in; so once the
         bucket was found empty, some are turned away by chance before they ask for tokens (BLUE).
         Requests have one limit for the whole replica: a worker takes what the others leave, but
