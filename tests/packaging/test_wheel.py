@@ -62,7 +62,7 @@ def test_the_wheel_holds_all_sources_and_nothing_else(wheel: Path) -> None:
     assert wheel.name == f"zkstore-{VERSION}-py3-none-any.whl"
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "zkstore").rglob("*.py")}
-    tools = {f"zkstore/tools/{path.name}" for path in (ROOT / "tools").glob("*.py")}
+    tools = {f"zkstore/{path.relative_to(ROOT)}" for path in (ROOT / "tools").rglob("*.py")}
     assert names == sources | tools | {"zkstore/py.typed"}
 
 
@@ -85,8 +85,9 @@ def test_every_command_answers_help(installed: Path) -> None:
     (metadata,) = installed.glob("*.dist-info")
     points = Distribution.at(metadata).entry_points
     scripts = {point.name for point in points.select(group="console_scripts")}
-    assert scripts == {"zkstore", "zkServer.sh"}
+    assert scripts == {"zkstore", "zkServer.sh", "zkCli.sh"}
     assert run(installed, str(installed / "bin" / "zkServer.sh"), "version") == listed_version
+    assert "usage: zkstore shell " in run(installed, str(installed / "bin" / "zkCli.sh"), "--help")
     listed = run(installed, command, "--help")
     for point in points.select(group="zkstore.commands"):
         assert f"\n  {point.name} " in listed
