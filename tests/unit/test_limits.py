@@ -86,12 +86,13 @@ def test_requests_of_one_worker_stop_the_clients_of_another(opened: Opened) -> N
     busy, _ = one.connect()
     busy.data_received(bytes_of(*[WRITE] * 10))
     assert sent_on(one) == 10
-    two.say()  # any turn of its own: a heartbeat, here
     other, transport = two.connect()
+    other.data_received(bytes_of(WRITE))
+    assert sent_on(two) == 1
     other.data_received(bytes_of(WRITE))
     assert transport.paused
     answer(one, busy, 10)
-    answer(two, other, 1)
+    answer(two, other, 2)
     assert not transport.paused
     other.data_received(bytes_of(WRITE))
     assert not transport.paused
@@ -102,8 +103,9 @@ def test_control_below_the_limit_nobody_is_stopped(opened: Opened) -> None:
     busy, _ = one.connect()
     busy.data_received(bytes_of(*[WRITE] * 10))
     sent_on(one)
-    two.say()
     other, transport = two.connect()
+    other.data_received(bytes_of(WRITE))
+    assert sent_on(two) == 1
     other.data_received(bytes_of(WRITE))
     assert not transport.paused
 

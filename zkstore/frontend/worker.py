@@ -41,6 +41,7 @@ from zkstore.tree.auth import Providers
 from zkstore.tree.watches import Watches
 
 _SESSIONLESS_CHECK_S: Final = 1.0
+_SLACKS: Final = 64  # in globalOutstandingLimit
 _TOLD: Final = dict(
     zip(
         (op.NODE_CREATED, op.NODE_DELETED, op.NODE_DATA_CHANGED, op.NODE_CHILDREN_CHANGED),
@@ -105,14 +106,22 @@ class Worker:
             self.plain_bytes_max = min(self.plain_bytes_max, settings.large_request_threshold)
         self.outstanding_max = settings.global_outstanding_limit
         # With the throttle on, each request has to ask `finds_room`.
-        self.in_process_max = -1 if self.line.throttle.requests_max else sys.maxsize
+        throttled = self.line.throttle.requests_max > 0
+        self.in_process_max = -1 if throttled else sys.maxsize
+        # So few requests are not worth telling the others of, or asking after theirs.
+        self._told_load = 0
+        self._slack = 0 if throttled else settings.global_outstanding_limit // _SLACKS
+        if self._board.rows == 1:
+            self._slack = sys.maxsize
 
     def _exchange(self) -> None:
         """Tell the other workers what this one has in hand; what they have, it may not."""
-        board = self._board
-        if board.rows == 1:
+        load = self.in_process + self.queued
+        if load <= self._slack >= self._told_load and not self._with_large:
             return
-        outstanding, _ = board.exchange_load(self.in_process + self.queued, self.in_process)
+        self._told_load = load
+        board = self._board
+        outstanding, _ = board.exchange_load(load, self.in_process)
         self.outstanding_max = self.settings.global_outstanding_limit - outstanding
         if self._with_large:
             board.put(LARGE, self._large_bytes())
