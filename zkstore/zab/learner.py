@@ -138,7 +138,10 @@ class Learner:
             log.dirty = True
             self.stage = Stage.SNAPSHOT
         elif not log.hard.whole:
-            raise RemoteProtocolError("a DIFF or TRUNC for a replica that lacks what it had")
+            # We said that we have nothing. The leader has nothing either, or sends a SNAP.
+            if zxid:
+                raise RemoteProtocolError("a DIFF or TRUNC for a replica that lacks what it had")
+            log.truncate(0)
         elif kind == q.TRUNC and zxid != log.last_appended:
             self._truncate(zxid)
         self._committed = log.last_appended

@@ -59,7 +59,11 @@ class Peer:
         self._membership = membership
         self._timing = timing
         self._log = Log(history, hard, last_logged, last_committed, tail)
-        self._election = Election(sid, membership)
+        self._election = Election(
+            sid, membership,
+            interval_ms_min=timing.interval_ms_min,
+            interval_ms_max=timing.interval_ms_max,
+        )  # fmt: skip
         self._leader: Leader | None = None
         self._learner: Learner | None = None
         self._waiting: dict[int, _Waiting] = {}

@@ -55,7 +55,8 @@ def choose(peer: int, last: int, kept: Kept, *, zkstore: bool, factor: float) ->
     if peer > last:
         # An epoch without txns: the tree may stand there by a SNAP, there is nothing to drop.
         return snap if counter_of(peer) == 0 else Plan(TRUNC, last, last)
-    if peer < kept.first or _is_too_long(peer, kept, factor):
+    # At 0: who has lost everything says so too, and must not take it for its old log.
+    if peer == 0 or peer < kept.first or _is_too_long(peer, kept, factor):
         return snap
     before = kept.last_before(peer)
     if peer == kept.first or kept.holds(peer) or (counter_of(peer) == 0 and before >= kept.first):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from zkstore.zab.election import INTERVAL_MS_MAX, INTERVAL_MS_MIN
+
 
 class Timing(NamedTuple):
-    """tickTime, initLimit, syncLimit."""
+    """tickTime, initLimit, syncLimit; fastleader.minNotificationInterval and its max."""
 
     tick_ms: int = 2000
     init_limit: int = 10  # ticks
     sync_limit: int = 5  # ticks
+    interval_ms_min: int = INTERVAL_MS_MIN
+    interval_ms_max: int = INTERVAL_MS_MAX
 
     @property
     def init_ms(self) -> int:

@@ -1,0 +1,174 @@
+"""What goes wrong in a simulated run: each seed chooses which faults, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from tests.sim.network import Weather
+
+if TYPE_CHECKING:
+    from tests.sim.node import Node
+    from tests.sim.world import World
+
+_SECOND: Final = 1_000_000
+
+
+class Faults:
+    """Makes faults until a given time, then mends everything."""
+
+    def __init__(self, world: World, until: int) -> None:
+        self._world = world
+        self._until = until
+        random = world.random
+        kinds: list[Callable[[], None]] = [
+            self._crash, self._crash_leader, self._crash_all, self._isolate, self._split,
+            self._deafen, self._break_link, self._stall_link, self._slow_disk, self._skew,
+            self._pause, self._storm, self._damage,
+        ]  # fmt: skip
+        self._kinds = random.sample(kinds, random.randint(1, 6))
+        self._gap = random.choice((200_000, 600_000, 1_500_000))
+        self._ended = False
+        world.schedule(random.randint(0, 2 * _SECOND), self._one)
+
+    def _one(self) -> None:
+        world = self._world
+        if self._ended:
+            return
+        world.random.choice(self._kinds)()
+        world.schedule(world.random.randint(1000, 2 * self._gap), self._one)
+
+    def end(self) -> None:
+        """All is well from now on."""
+        self._ended = True
+        world = self._world
+        world.network.weather = Weather()
+        world.network.cut.clear()
+        for pipe in world.network.pipes:
+            pipe.stalled_until = 0
+        for node in world.nodes.values():
+            node.skew = 1.0
+            node.flush_max = 2000
+            if not node.up:
+                node.start()
+            elif node.paused:
+                node.resume()
+        world.network.wake()
+
+    def _later(self, call: Callable[[], None], longest: int = 2 * _SECOND) -> None:
+        """Mend something after a while; at the end of all faults it is mended anyhow."""
+
+        def run() -> None:
+            if not self._ended:
+                call()
+
+        self._world.schedule(self._world.random.randint(1000, longest), run)
+
+    def _any(self) -> Node:
+        return self._world.random.choice(list(self._world.nodes.values()))
+
+    def _leader(self) -> Node:
+        leading = [n for n in self._world.nodes.values() if n.up and n.peer.leading]
+        return leading[0] if leading else self._any()
+
+    # ---- replicas
+
+    def _down(self, node: Node, *, damage: bool = False) -> None:
+        if not node.up:
+            return
+        self._world.trace(node, "crash", "damaged" if damage else "")
+        node.crash(damage=damage)
+        self._later(lambda: None if node.up else node.start())
+
+    def _crash(self) -> None:
+        self._down(self._any())
+
+    def _crash_leader(self) -> None:
+        self._down(self._leader())
+
+    def _crash_all(self) -> None:
+        for node in list(self._world.nodes.values()):
+            if self._world.random.random() < 0.8:
+                self._down(node)
+
+    def _damage(self) -> None:
+        """One replica at a time loses the end of its journal; without it there is a quorum."""
+        voters = self._world.voters()
+        node = self._world.random.choice(voters)
+        others = {voter.sid for voter in voters if voter is not node}
+        if self._world.is_quorum(others) and all(voter.disk.hard.whole for voter in voters):
+            self._down(node, damage=True)
+
+    def _pause(self) -> None:
+        node = self._world.random.choice((self._any(), self._leader()))
+        if node.up and not node.paused:
+            self._world.trace(node, "pause", "")
+            node.paused = True
+            life = node.life
+            self._later(lambda: node.resume() if node.life == life and node.paused else None)
+
+    def _skew(self) -> None:
+        self._any().skew = self._world.random.choice((0.7, 0.9, 1.0, 1.1, 1.4))
+
+    def _slow_disk(self) -> None:
+        node = self._any()
+        node.flush_max = self._world.random.choice((50_000, 300_000, 1_000_000))
+
+        def mend() -> None:
+            node.flush_max = 2000
+
+        self._later(mend)
+
+    # ---- the network
+
+    def _cut(self, pairs: set[tuple[int, int]]) -> None:
+        network = self._world.network
+        network.cut |= pairs
+
+        def heal() -> None:
+            network.cut -= pairs
+            network.wake()
+
+        self._later(heal)
+
+    def _isolate(self) -> None:
+        node = self._world.random.choice((self._any(), self._leader()))
+        others = [sid for sid in self._world.nodes if sid != node.sid]
+        self._cut({(node.sid, sid) for sid in others} | {(sid, node.sid) for sid in others})
+
+    def _split(self) -> None:
+        sids = list(self._world.nodes)
+        part = {sid for sid in sids if self._world.random.random() < 0.5}
+        self._cut({(a, b) for a in sids for b in sids if (a in part) != (b in part)})
+
+    def _deafen(self) -> None:
+        """One way only."""
+        node = self._any()
+        others = [sid for sid in self._world.nodes if sid != node.sid]
+        self._cut({(sid, node.sid) for sid in others if self._world.random.random() < 0.7})
+
+    def _break_link(self) -> None:
+        pipes = self._world.network.pipes
+        if pipes:
+            self._world.network.reset(self._world.random.choice(pipes))
+
+    def _stall_link(self) -> None:
+        pipes = self._world.network.pipes
+        if pipes:
+            pipe = self._world.random.choice(pipes)
+            pipe.stalled_until = self._world.now + self._world.random.randint(1000, 2 * _SECOND)
+
+    def _storm(self) -> None:
+        random, network = self._world.random, self._world.network
+        network.weather = Weather(
+            latency_max=random.choice((1000, 10_000, 100_000)),
+            slow=random.choice((0.0, 0.05, 0.3)),
+            slow_max=random.choice((50_000, 500_000)),
+            loss=random.choice((0.0, 0.1, 0.4)),
+            doubled=random.choice((0.0, 0.2)),
+        )
+
+        def calm() -> None:
+            network.weather = Weather()
+
+        self._later(calm)
