@@ -14,18 +14,35 @@ from typing import Final
 import pytest
 
 from bench import compare
-from bench.harness import MEASURED_TIME, SIZES, Arena, Benchmark, Contest, Result, Size, Workload
+from bench.harness import (
+    MEASURED_TIME,
+    SIZES,
+    SUITES,
+    Arena,
+    Benchmark,
+    Contest,
+    Result,
+    Size,
+    Workload,
+)
 from bench.results import Row
 from bench.servers import REPOSITORY, Kind, commit, default_kinds, resolve
 
 _CONTEST: Final = pytest.StashKey[Contest]()
 _HERE: Final = Path(__file__).parent
+# What `--suite` may be, and which suites it means.
+_CHOICES: Final = {
+    "main": ("main",),
+    "server": ("main", "more"),
+    "ensemble": ("ensemble",),
+    "all": SUITES,
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zkstore benchmarks")
     group.addoption("--size", choices=SIZES, default="smoke", help="how much to measure")
-    group.addoption("--suite", choices=("main", "all"), default="all", help="which workloads")
+    group.addoption("--suite", choices=_CHOICES, default="server", help="which workloads")
     group.addoption("--rounds", type=int, default=0, help="instead of the size's own number")
     group.addoption("--servers", default="", help="names, separated by commas")
     group.addoption("--seed", type=int, default=1)
@@ -71,16 +88,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in ours:
             # One test measures all servers of its workload; generators have their own limit.
             item.add_marker(pytest.mark.timeout(0))
-    if config.getoption("--suite") == "main":
-        others = [item for item in ours if not _is_main(item)]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+    others = [item for item in ours if not _is_wanted(item, config)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
 
 
-def _is_main(item: pytest.Item) -> bool:
+def _is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
+    """Tests of the harness itself and micro-benchmarks are more."""
+    suites = _CHOICES[config.getoption("--suite")]
     parameters = getattr(item, "callspec", None)
     workload = parameters.params.get("workload") if parameters else None
-    return isinstance(workload, Workload) and workload.main
+    if not isinstance(workload, Workload):
+        return "more" in suites
+    return workload.suite in suites and (workload.smoke or config.getoption("--size") == "real")
 
 
 @pytest.fixture(scope="session")

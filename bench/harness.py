@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any, ClassVar, Final, Protocol, cast
 
 from bench import fill, wire
+from bench.ensembles import Ensemble
 from bench.servers import REPOSITORY, Kind, Server, commit
 
 Metrics = Mapping[str, float]
@@ -65,6 +66,10 @@ SIZES: Final = {
 }
 
 
+# `main` is what a single server's targets are set for and `make bench` runs; `more` are its others.
+SUITES: Final = ("main", "more", "ensemble")
+
+
 class Workload(ABC):
     """One row of the tables; a frozen dataclass whose fields say what it does."""
 
@@ -76,9 +81,14 @@ class Workload(ABC):
     def name(self) -> str: ...
 
     @property
-    def main(self) -> bool:
-        """It is among those that `make bench` runs, and that a target is set for."""
-        return False
+    def suite(self) -> str:
+        """One of SUITES."""
+        return "more"
+
+    @property
+    def smoke(self) -> bool:
+        """At smoke size it shows something that no other workload does."""
+        return True
 
     @property
     def config(self) -> Mapping[str, object]:
@@ -125,8 +135,9 @@ class Arena:
     # What outlives the run is in `work_dir`, all else in `run_dir`: two runs may share a work_dir.
     work_dir: Path
     run_dir: Path = field(init=False)
-    # By kind and by the size of the nodes' data.
-    _running: dict[tuple[str, int], Server] = field(default_factory=dict)
+    # By kind and by what is on them.
+    _servers: dict[tuple[str, int], Server] = field(default_factory=dict)
+    _ensembles: dict[tuple[str, str], Ensemble] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.work_dir.mkdir(parents=True, exist_ok=True)
@@ -136,20 +147,34 @@ class Arena:
     def server(self, kind: Kind, data_bytes: int = 100) -> Server:
         """A running server of this kind, filled with nodes of so many bytes, and warm."""
         key = kind.name, data_bytes
-        if key not in self._running:
+        if key not in self._servers:
             server = Server(kind, self.new_directory(f"{kind.name}-{data_bytes}"))
             server.start()
-            self._running[key] = server
-            fill.fill(server.port, self.size.keys, data_bytes, seed=self.seed)
-            self.prime(server, data_bytes)
-        return self._running[key]
+            self._servers[key] = server
+            self._make_ready(server, data_bytes)
+        return self._servers[key]
 
-    def prime(self, server: Server, data_bytes: int) -> None:
-        """Load it until a compiler that works while the program runs has done its work."""
+    def ensemble(
+        self, kind: Kind, tree: str = "", lay_out: Callable[[Path], None] = lambda data: None
+    ) -> Ensemble:
+        """Three running servers of this kind: filled and warm, or with the named tree that
+        `lay_out` puts into each data directory."""
+        key = kind.name, tree
+        if key not in self._ensembles:
+            ensemble = Ensemble(kind, self.new_directory(f"{kind.name}-three-{tree}"), lay_out)
+            ensemble.start()
+            self._ensembles[key] = ensemble
+            if not tree:
+                self._make_ready(ensemble, data_bytes=100)
+        return self._ensembles[key]
+
+    def _make_ready(self, servers: Server | Ensemble, data_bytes: int) -> None:
+        """Fill them, and load them until a compiler that works while the program runs is done."""
+        fill.fill(servers.ports[0], self.size.keys, data_bytes, seed=self.seed)
         for operation in ("mix", "setData") if self.size.prime_s else ():
             self.generate(
                 "load",
-                ports=server.ports,
+                ports=servers.ports,
                 operation=operation,
                 connections=16,
                 depth=64,
@@ -189,9 +214,15 @@ class Arena:
         del metrics["config"]
         return metrics
 
+    def _running(self) -> list[tuple[str, Server | Ensemble]]:
+        found: list[tuple[str, Server | Ensemble]] = []
+        found += [(name, server) for (name, _), server in self._servers.items()]
+        found += [(name, ensemble) for (name, _), ensemble in self._ensembles.items()]
+        return found
+
     def log(self, kind: Kind) -> str:
         """The last that running servers of this kind wrote."""
-        return "\n".join(s.log() for (name, _), s in self._running.items() if name == kind.name)
+        return "\n".join(servers.log() for name, servers in self._running() if name == kind.name)
 
     def new_directory(self, name: str) -> Path:
         """An empty folder of this run."""
@@ -202,10 +233,11 @@ class Arena:
 
     def stop_servers(self) -> None:
         """Stop what runs and forget its data."""
-        for server in self._running.values():
-            server.kill()
-            shutil.rmtree(server.directory)
-        self._running.clear()
+        for _, servers in self._running():
+            servers.kill()
+            shutil.rmtree(servers.directory)
+        self._servers.clear()
+        self._ensembles.clear()
 
     def close(self) -> None:
         self.stop_servers()

@@ -40,6 +40,8 @@ _PROBE_INTERVAL_S: Final = 0.002
 _PROBE_TIMEOUT_S: Final = 0.25
 # zkServer.sh's own default (ZK_SERVER_HEAP).
 _APACHE_HEAP: Final = "-Xmx1000m"
+# Where there is util-linux, a benchmark that is killed leaves no server behind.
+_LIFELINE: Final = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 _APACHE_38_JAR: Final = Path("/usr/share/java/zookeeper.jar")
 
 
@@ -167,6 +169,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def running(self) -> bool:
+        """It was started, and neither stopped nor killed by us."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None, "the server is not running"
         return self._process.pid
@@ -186,6 +193,13 @@ class Server:
 
         Raises: BenchmarkError if it ends or does not answer in time.
         """
+        begun = time.perf_counter()
+        self.launch()
+        self.await_answer(probe)
+        return time.perf_counter() - begun
+
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
         assert self._process is None
         self.data.mkdir(parents=True, exist_ok=True)
         config = self.directory / "zoo.cfg"
@@ -197,9 +211,8 @@ class Server:
         )
         environment = {**os.environ, "PYTHONPATH": str(self.kind.source)}
         with (self.directory / "server.log").open("ab") as log:
-            begun = time.perf_counter()
             self._process = subprocess.Popen(
-                [*self._prefix, *self.kind.command(str(config))],
+                [*_LIFELINE, *self._prefix, *self.kind.command(str(config))],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -207,12 +220,17 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def await_answer(self, probe: str = "/") -> None:
+        """Wait until exists(`probe`) is answered.
+
+        Raises: BenchmarkError if it ends or does not answer in time; then it is killed.
+        """
         try:
-            self._await_answer(begun + START_TIMEOUT_S, probe)
+            self._await_answer(time.perf_counter() + START_TIMEOUT_S, probe)
         except BaseException:
             self.kill()
             raise
-        return time.perf_counter() - begun
 
     def _await_answer(self, deadline: float, probe: str) -> None:
         assert self._process is not None
@@ -263,7 +281,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is not None:
+        if self.running:
             self.kill()
 
 

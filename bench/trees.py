@@ -10,29 +10,40 @@ Not here: servers (servers.py), and what is measured (macro/).
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from bench import wire
 from bench.harness import Arena, Metrics
 from bench.servers import REPOSITORY, Kind, Server
-from zkstore.apache.snapshot import Writer
-from zkstore.tree import acl as acls
-from zkstore.tree import node as nodes
 
 # Apache makes a snapshot every 100 000 transactions, give or take: what it has to replay at a start
 # is this on average.
 WRITES: Final = 50_000
 _WRITING_S: Final = 120.0
 _TIME_MS: Final = 1_700_000_000_000
+# A snapshot's magic, version and database; one session; the table of ACLs, with one that is open.
+_SNAPSHOT_HEAD: Final = (
+    struct.pack(">4siq", b"ZKSN", 2, -1)
+    + struct.pack(">iqi", 1, 0x100000000000001, 30_000)
+    + struct.pack(">iq", 1, 1)
+    + wire.OPEN_ACL
+)
+# ACL, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid.
+_FIXED: Final = struct.Struct(">qqqqqiiiqq")
+_END: Final = wire.buffer(b"/")
+_SEAL: Final = struct.Struct(">qi1s")
+_NODES_A_PIECE: Final = 1000
 
 
 def run_tool(words: Sequence[str], source: Path = REPOSITORY) -> Metrics:
@@ -44,24 +55,19 @@ def run_tool(words: Sequence[str], source: Path = REPOSITORY) -> Metrics:
 
 
 def run_measured(command: Sequence[str], source: Path = REPOSITORY) -> Metrics:
-    """Run to the end, as a user would. Raises: BenchmarkError with what it wrote, if it fails."""
+    """Run to the end, as a user would; returns seconds, CPU and the greatest memory.
+
+    Raises: BenchmarkError with what it wrote, if it fails.
+    """
+    measure = [sys.executable, str(REPOSITORY / "bench" / "measure.py"), *command]
     environment = {**os.environ, "PYTHONPATH": str(source)}
-    begun = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=source, env=environment
-    ) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    run_s = time.perf_counter() - begun
-    if process.returncode:
-        raise wire.BenchmarkError(f"{' '.join(command)}: {said.decode()}")
-    return {
-        "run_s": run_s,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "memory_mb": usage.ru_maxrss * 1024 / 1e6,
-    }
+    done = subprocess.run(
+        measure, capture_output=True, text=True, cwd=source, env=environment, check=False
+    )
+    if done.returncode:
+        raise wire.BenchmarkError(f"{' '.join(command)}: {done.stderr}")
+    metrics: dict[str, float] = json.loads(done.stdout)
+    return metrics
 
 
 def _once(cache: Path, prefix: str, version: str, make: Callable[[Path], None]) -> Path:
@@ -117,7 +123,7 @@ def left_behind(arena: Arena, kind: Kind, count: int, data_bytes: int) -> Path:
         with Server(kind, folder) as server:
             if count:
                 server.data.parent.mkdir(exist_ok=True)
-                copy(_untouched(arena, kind, count, data_bytes), server.data)
+                copy(untouched(arena, kind, count, data_bytes), server.data)
             server.start()
             if count:
                 arena.generate(
@@ -142,7 +148,8 @@ def left_behind(arena: Arena, kind: Kind, count: int, data_bytes: int) -> Path:
     return _once(arena.work_dir / "cache", named, _version(kind), make)
 
 
-def _untouched(arena: Arena, kind: Kind, count: int, data_bytes: int) -> Path:
+def untouched(arena: Arena, kind: Kind, count: int, data_bytes: int) -> Path:
+    """A data directory of this kind with the tree, that no server has seen."""
     if kind.name.startswith("zkstore"):
         return imported(arena, kind, count, data_bytes)
     return snapshot(arena, count, data_bytes)
@@ -189,29 +196,40 @@ def _write_snapshot(folder: Path, count: int, data_bytes: int, seed: int) -> Non
     parents = min(wire.PARENTS, count)
     last = count + parents + 1
     with (folder / f"snapshot.{last:x}").open("wb") as file:
-        writer = Writer(file.write)
-        writer.begin([(0x100000000000001, 30_000)], [(1, acls.OPEN_ENCODED)])
-        digest = zxid = 0
+        checksum = 1
+        for piece in _snapshot_pieces(count, parents, data, rng):
+            file.write(piece)
+            checksum = zlib.adler32(piece, checksum)
+        file.write(_SEAL.pack(checksum, 1, b"/"))
 
-        def add(path: str, content: bytes, children: int) -> None:
-            nonlocal digest
-            time_ms = _TIME_MS if zxid else 0
-            fixed = (1, zxid, zxid, time_ms, time_ms, 0, children, 0, 0, last if children else zxid)
-            writer.node(path.encode(), content, fixed)
-            digest += nodes.digest_of(
-                nodes.restored(path.encode(), content, fixed, children=children)
+
+def _snapshot_pieces(count: int, parents: int, data: bytes, rng: random.Random) -> Iterator[bytes]:
+    """All before the checksum. Source: zookeeper.jute; FileSnap, DataTree, DataNode."""
+    yield _SNAPSHOT_HEAD
+    yield _node("", b"", 0, children=2, last_child=1)
+    yield _node("/zookeeper", b"", 0, children=0, last_child=0)
+    zxid = 1
+    # The last parent comes before its own children.
+    last_parent = 2 + count - len(range(parents - 1, count, parents)) + parents - 1
+    yield _node("/bench", b"", zxid, children=parents, last_child=last_parent)
+    for parent in range(parents):
+        keys = list(range(parent, count, parents))
+        rng.shuffle(keys)
+        zxid += 1
+        last_child = zxid + len(keys)
+        yield _node(wire.parent_path(parent), b"", zxid, children=len(keys), last_child=last_child)
+        for first in range(0, len(keys), _NODES_A_PIECE):
+            some = keys[first : first + _NODES_A_PIECE]
+            yield b"".join(
+                _node(wire.key_path(key), data, zxid + number, children=0, last_child=zxid + number)
+                for number, key in enumerate(some, 1)
             )
+            zxid += len(some)
+    yield _END
 
-        add("/", b"", 1)
-        add("/zookeeper", b"", 0)
-        zxid = 1
-        add("/bench", b"", parents)
-        for parent in range(parents):
-            zxid += 1
-            keys = list(range(parent, count, parents))
-            rng.shuffle(keys)
-            add(wire.parent_path(parent), b"", len(keys))
-            for key in keys:
-                zxid += 1
-                add(wire.key_path(key), data, 0)
-        writer.finish(last, digest & 0xFFFFFFFFFFFFFFFF)
+
+def _node(path: str, data: bytes, zxid: int, *, children: int, last_child: int) -> bytes:
+    """`last_child`: the zxid of the newest of them, or the node's own."""
+    time_ms = _TIME_MS if zxid else 0
+    fixed = _FIXED.pack(1, zxid, zxid, time_ms, time_ms, 0, children, 0, 0, last_child)
+    return wire.buffer(path.encode()) + wire.buffer(data) + fixed

@@ -43,7 +43,7 @@ ANSWER_TIMEOUT_S: Final = 60.0
 
 _HEADER: Final = struct.Struct(">iiqi")
 _REQUEST: Final = struct.Struct(">iii")
-_OPEN_ACL: Final = struct.pack(">ii", 1, 31) + b"\0\0\0\x05world" + b"\0\0\0\x06anyone"
+OPEN_ACL: Final = struct.pack(">ii", 1, 31) + b"\0\0\0\x05world" + b"\0\0\0\x06anyone"
 _MULTI_HEADER: Final = struct.Struct(">i?i")
 _MULTI_END: Final = _MULTI_HEADER.pack(-1, True, -1)
 
@@ -52,7 +52,8 @@ class BenchmarkError(Exception):
     """The run proves nothing: a server failed, refused or answered what was not asked."""
 
 
-def _buffer(value: bytes) -> bytes:
+def buffer(value: bytes) -> bytes:
+    """A buffer or a string, with its length."""
     return struct.pack(">i", len(value)) + value
 
 
@@ -63,27 +64,27 @@ def request(xid: int, opcode: int, body: bytes = b"") -> bytes:
 
 def create_body(path: str, data: bytes) -> bytes:
     """A persistent node that everyone may use."""
-    return _buffer(path.encode()) + _buffer(data) + _OPEN_ACL + b"\0\0\0\0"
+    return buffer(path.encode()) + buffer(data) + OPEN_ACL + b"\0\0\0\0"
 
 
 def delete_body(path: str) -> bytes:
     """Whatever the node's version is."""
-    return _buffer(path.encode()) + b"\xff\xff\xff\xff"
+    return buffer(path.encode()) + b"\xff\xff\xff\xff"
 
 
 def set_body(path: str, data: bytes) -> bytes:
     """Whatever the node's version is."""
-    return _buffer(path.encode()) + _buffer(data) + b"\xff\xff\xff\xff"
+    return buffer(path.encode()) + buffer(data) + b"\xff\xff\xff\xff"
 
 
 def read_body(path: str, *, watch: bool = False) -> bytes:
     """For exists and getData."""
-    return _buffer(path.encode()) + (b"\1" if watch else b"\0")
+    return buffer(path.encode()) + (b"\1" if watch else b"\0")
 
 
 def persistent_watch_body(path: str) -> bytes:
     """For addWatch: a watch that stays, not recursive."""
-    return _buffer(path.encode()) + bytes(4)
+    return buffer(path.encode()) + bytes(4)
 
 
 def multi_body(ops: Sequence[tuple[int, bytes]]) -> bytes:
@@ -92,10 +93,12 @@ def multi_body(ops: Sequence[tuple[int, bytes]]) -> bytes:
     return b"".join(parts) + _MULTI_END
 
 
-def connect_request(timeout_ms: int = SESSION_TIMEOUT_MS) -> bytes:
-    """A new session, that may be read-only not."""
-    body = struct.pack(">iqiq", 0, 0, timeout_ms, 0) + _buffer(bytes(16)) + b"\0"
-    return _buffer(body)
+def connect_request(
+    timeout_ms: int = SESSION_TIMEOUT_MS, session_id: int = 0, password: bytes = bytes(16)
+) -> bytes:
+    """A new session (0) or an old one, that may be read-only not."""
+    body = struct.pack(">iqiq", 0, 0, timeout_ms, session_id) + buffer(password) + b"\0"
+    return buffer(body)
 
 
 def key_path(key: int) -> str:

@@ -28,8 +28,13 @@ class Requests(Workload):
         return f"{self.operation} {self.connections}x{self.depth}{size}"
 
     @property
-    def main(self) -> bool:
-        return self.operation in ("getData", "setData") and self.data_bytes == 100
+    def suite(self) -> str:
+        is_main = self.operation in ("getData", "setData") and self.data_bytes == 100
+        return "main" if is_main else "more"
+
+    @property
+    def smoke(self) -> bool:
+        return (self.connections, self.depth) in ((1, 1), (16, 64))
 
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         server = arena.server(kind, self.data_bytes)

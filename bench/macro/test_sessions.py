@@ -24,8 +24,8 @@ class Sessions(Workload):
         return f"connect+close {self.concurrency}"
 
     @property
-    def main(self) -> bool:
-        return True
+    def suite(self) -> str:
+        return "main"
 
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         server = arena.server(kind)
@@ -53,8 +53,8 @@ class Idle(Workload):
         return f"idle {self.sessions}"
 
     @property
-    def main(self) -> bool:
-        return True
+    def suite(self) -> str:
+        return "main"
 
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         server = arena.server(kind)

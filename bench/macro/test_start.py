@@ -45,8 +45,9 @@ class Start(Workload):
         return f"start {_TITLES[self.nodes]}, {self.stop}"
 
     @property
-    def main(self) -> bool:
-        return self.nodes in (0, 1_000_000)
+    def suite(self) -> str:
+        is_main = self.nodes in (0, 1_000_000)
+        return "main" if is_main else "more"
 
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         count = arena.size.scaled(self.nodes)

@@ -27,8 +27,9 @@ class Fanout(Workload):
         return f"fan-out {self.connections}x{self.nodes}{kind}"
 
     @property
-    def main(self) -> bool:
-        return self.nodes == 1 and not self.persistent
+    def suite(self) -> str:
+        is_main = self.nodes == 1 and not self.persistent
+        return "main" if is_main else "more"
 
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         server = arena.server(kind)
