@@ -55,6 +55,7 @@ ELECTION_STRANGERS_MAX: Final = 32  # servers that are no members, and connectio
 # ---- storage
 INLINE_DATA_BYTES_MAX: Final = 1024  # larger data lives apart from its node
 LMDB_KEY_BYTES_MAX: Final = 511
+LOOKED_NODES_MAX: Final = 10_000  # that a batch looked up and remembers until it is committed
 ACL_IDS_MAX: Final = 10_000  # ids of ACLs that the writer remembers
 ACL_BYTES_REMEMBERED_MAX: Final = 4096
 DIGEST_INTERVAL: Final = 128  # zxids between two digests that `hash` shows. Source: DataTree

@@ -12,6 +12,7 @@ from tests.property.stored import SESSION, create, open_writer, perform, txn
 from zkstore.errors import CorruptionError
 from zkstore.proto import opcodes as op
 from zkstore.storage import schema
+from zkstore.storage import view as views
 from zkstore.storage.writer import Writer
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
@@ -116,3 +117,50 @@ def test_large_data_that_is_missing_is_damage(writer: Writer) -> None:
         lmdb_txn.delete(schema.data_key(data_id))
     with writer.views.open() as view, pytest.raises(CorruptionError, match="data 1"):
         view.data(value)
+
+
+# ---- what prep looked up serves the commit that follows
+
+
+def test_a_node_is_looked_up_once_for_each_state(writer: Writer) -> None:
+    """Until something is committed the value is remembered, its absence too; then never."""
+    looked = writer.views.looked
+    perform(writer, create(1, b"/a", b"old"))
+    with writer.views.open() as view:
+        view.lend()
+        before = looked.node(b"/a")
+        assert before is not None and nodes.data_of(before) == b"old"
+        assert looked.node(b"/b") is None
+    with writer.views.open() as view:
+        view.lend()  # the same state: nothing is read again
+        assert looked.node(b"/a") is before
+        assert set(looked.values) == set(looked.keys) == {b"/a", b"/b"}
+    perform(writer, txn(2, op.SET_DATA, b"/a", b"new", 1), create(3, b"/b"))
+    with writer.views.open() as view:
+        view.lend()
+        after = looked.node(b"/a")
+        assert after is not None and nodes.data_of(after) == b"new"
+        assert looked.node(b"/b") is not None
+
+
+def test_a_commit_does_not_use_what_was_looked_up_before_another(writer: Writer) -> None:
+    """Prep may be ahead by more than one commit, as on a leader that waits for its followers."""
+    perform(writer, create(1, b"/a", b"1"))
+    with writer.views.open() as view:
+        view.lend()
+        writer.views.looked.node(b"/a")
+    perform(writer, txn(2, op.SET_DATA, b"/a", b"22", 1))
+    perform(writer, txn(3, op.SET_DATA, b"/a", b"333", 2))
+    with writer.views.open() as view:
+        before = {zxid: effects[4] for zxid, effects in view.log(1)}
+    assert nodes.data_of(before[2]) == b"1"
+    assert nodes.data_of(before[3]) == b"22"
+
+
+def test_what_is_remembered_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "LOOKED_NODES_MAX", 2)
+    with writer.views.open() as view:
+        view.lend()
+        for n in range(5):
+            assert writer.views.looked.node(b"/%d" % n) is None
+    assert len(writer.views.looked.keys) == len(writer.views.looked.values) == 2

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
 
 from zkstore.errors import RemoteProtocolError
 from zkstore.jute.codec import (
@@ -54,6 +55,10 @@ class Txn(NamedTuple):
     time_ms: int
     type: int
     body: Body
+
+
+# Txn(...) takes twice as long, as it goes through a function in Python.
+make = cast("Callable[[tuple[int, int, int, int, int, Body]], Txn]", partial(tuple.__new__, Txn))
 
 
 def _encode_create(body: Body) -> bytes:
@@ -127,7 +132,8 @@ def encode(txn: Txn) -> bytes:
     if kind == op.SET_DATA and body[1] is not None:  # the hot one, in one piece
         path, data, version = body
         head = _SET_DATA.pack(session_id, cxid, zxid, time_ms, kind, len(path))
-        return b"%b%b%b%b%b" % (head, path, pack_int(len(data)), data, pack_int(version))
+        encoded: bytes = head + path + pack_int(len(data)) + data + pack_int(version)
+        return encoded
     return _HEADER.pack(session_id, cxid, zxid, time_ms, kind) + _ENCODE[kind](body)
 
 

@@ -73,8 +73,15 @@ def write_batch(
         else:
             put(key, value)
 
+    kept = []
     for path, value in batch.nodes.items():
-        set_or_delete(known.get(path) or schema.node_key(path), value)
+        key = known.get(path) or schema.node_key(path)
+        if value is None:
+            delete(key)
+        else:
+            kept.append((key, value))
+    with write_txn.cursor() as cursor:
+        cursor.putmulti(kept)  # one call for all of them
     for data_id, data in batch.data.items():
         put(schema.data_key(data_id), data)
     for encoded, acl_id in batch.acls.items():

@@ -58,7 +58,7 @@ def node_key(path: bytes) -> bytes:
     """The key of a node; a path that no node can have gets a key that no node has."""
     parent, slash, name = path.rpartition(b"/")
     # "a" must not be taken for "/a", nor a hash that a client sends for the path it stands for.
-    if (not slash and name) or HASHED in path:
+    if HASHED in path or (not slash and name):
         return b"n" + HASHED
     if len(path) > _NAME_BYTES_MAX:
         if len(parent) > _PARENT_BYTES_MAX:

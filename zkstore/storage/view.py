@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import lmdb
 
+from zkstore.constants import LOOKED_NODES_MAX
 from zkstore.errors import CorruptionError
 from zkstore.storage import scan, schema, txnlog
 from zkstore.tree import acl as acls
@@ -24,6 +25,47 @@ from zkstore.tree.acl import Acl
 
 _ACL_CACHE_MAX: Final = 10_000
 _OPEN_ID: Final = -1
+_UNSEEN: Final = b""  # no value of a node is empty
+
+
+class Looked:
+    """Nodes as they were looked up at one of LMDB's states.
+
+    What prep has looked up a moment ago is what applying its txn asks for next: the keys need not
+    be made again, nor LMDB be searched. Nothing is remembered from one state to the next.
+    """
+
+    __slots__ = ("_get", "_state", "keys", "values")
+
+    def __init__(self) -> None:
+        self._state = -1
+        self._get: Callable[[bytes], bytes | None] = lambda _: None
+        self.keys: dict[bytes, bytes] = {}  # by path
+        self.values: dict[bytes, bytes | None] = {}
+
+    def at(self, state: int, get: Callable[[bytes], bytes | None]) -> None:
+        """Look up by `get`, which reads the state with this number: LMDB's id of its commit."""
+        self._get = get
+        if state != self._state:
+            self.forget()
+            self._state = state
+
+    def forget(self) -> None:
+        """Forget all: the numbers of states begin anew."""
+        self._state = -1
+        self.keys.clear()
+        self.values.clear()
+
+    def node(self, path: bytes) -> bytes | None:
+        """The node's stored value, None if there is none."""
+        value = self.values.get(path, _UNSEEN)
+        if value is _UNSEEN:
+            key = schema.node_key(path)
+            value = self._get(key)
+            if len(self.keys) < LOOKED_NODES_MAX:
+                self.keys[path] = key
+                self.values[path] = value
+        return value
 
 
 class Views:
@@ -33,6 +75,7 @@ class Views:
         self._env = env
         self._acls: dict[int, Acl] = {_OPEN_ID: acls.OPEN}
         self._labelled: tuple[int, int] = (-1, 0)  # LMDB's transaction id and its `applied`
+        self.looked = Looked()  # of the commit process: by prep, and by applying what it made
 
     def open(self) -> View:
         """A view of the newest state. Close it before the turn ends."""
@@ -85,6 +128,10 @@ class View:
 
     def close(self) -> None:
         self._txn.abort()
+
+    def lend(self) -> None:
+        """Have nodes looked up in this view, as long as it is open."""
+        self._views.looked.at(self._txn.id(), self._get)
 
     def node(self, path: bytes) -> bytes | None:
         """The node's stored value (tree/node.py), None if there is none."""

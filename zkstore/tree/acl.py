@@ -60,6 +60,7 @@ def decode(encoded: bytes) -> Acl:
 
 
 OPEN_ENCODED: Final = encode(OPEN)
+OPEN_ID: Final = -1  # as a node keeps it; all others are in a table
 
 
 def allows(acl: Acl, perm: int, identities: Iterable[Identity], providers: Providers) -> bool:

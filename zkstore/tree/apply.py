@@ -95,6 +95,8 @@ class Batch:
         zxid, session_id, _, time_ms, kind, body = txn
         effects: Effects = []
         self.effects = effects
+        if kind == op.SET_DATA:
+            return self._set_data(zxid, time_ms, body), effects
         return self._apply(zxid, session_id, time_ms, kind, body), effects
 
     def _apply(self, zxid: int, session_id: int, time_ms: int, kind: int, body: Body) -> Result:
@@ -120,7 +122,7 @@ class Batch:
 
     def _set_data(self, zxid: int, time_ms: int, body: Body) -> Result:
         path, data, version = body
-        old = self.node(path)
+        old = self.nodes.get(path) or self.node(path)
         if old is None:
             return _NO_NODE
         fields = nodes.unpack(old)
@@ -130,9 +132,8 @@ class Batch:
             if length > INLINE_DATA_BYTES_MAX:
                 data_id = self._apart(data)
         new, digest = nodes.with_data(
-            old, fields, path, data,
-            zxid=zxid, time_ms=time_ms, version=version, data_id=data_id,
-        )  # fmt: skip
+            old, fields, path, data, zxid, time_ms, version, data_id
+        )
         totals = self.totals
         totals.bytes += length - fields[nodes.DATA_LENGTH]
         totals.digest += digest - fields[0]

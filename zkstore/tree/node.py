@@ -143,7 +143,6 @@ def with_data(
     fields: tuple[int, ...],
     path: bytes,
     data: bytes | None,
-    *,
     zxid: int,
     time_ms: int,
     version: int,

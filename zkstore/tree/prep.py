@@ -16,13 +16,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, Protocol
+from functools import partial
+from typing import Final, NamedTuple, Protocol, cast
 
 from zkstore.constants import CLOSE_SESSION_PATHS_BYTES_MAX, TTL_MS_MAX
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.proto import opcodes as op
 from zkstore.proto import requests
 from zkstore.records.txn import Body, Txn
+from zkstore.records.txn import make as make_txn
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
 from zkstore.tree import paths
@@ -42,6 +44,13 @@ class Change(NamedTuple):
     owner: int
     children: int
     acl: Acl
+
+
+# Change(...) takes twice as long, as it goes through a function in Python.
+_change = cast(
+    "Callable[[tuple[int, bool, int, int, int, int, int, Acl]], Change]",
+    partial(tuple.__new__, Change),
+)
 
 
 class Source(Protocol):
@@ -112,7 +121,8 @@ class Prep:
             if value is None:
                 raise ZooKeeperError(Code.NO_NODE)
             f = nodes.unpack(value)
-            return Change(0, True, f[10], f[3], f[12], f[4], f[15], self._source.acl(f[5]))
+            acl = acls.OPEN if f[5] == acls.OPEN_ID else self._source.acl(f[5])
+            return _change((0, True, f[10], f[3], f[12], f[4], f[15], acl))
         if not change.exists:
             raise ZooKeeperError(Code.NO_NODE)
         return change
@@ -127,7 +137,7 @@ class Prep:
         if self._undo is not None and path not in self._undo:
             self._undo[path] = self._changes.get(path)
         self._changes[path] = change
-        self._in_flight.append((change.zxid, path))
+        self._in_flight.append((change[0], path))
 
     def _owned_by(self, session_id: int) -> list[bytes]:
         """The session's ephemerals with the changes in flight."""
@@ -172,7 +182,7 @@ class Prep:
                 kind, body = self._one(zxid, session_id, kind, frame, identities)
         except ZooKeeperError as e:
             return Txn(zxid, session_id, xid, now_ms, op.ERROR, (int(e.code),))
-        return Txn(zxid, session_id, xid, now_ms, kind, body)
+        return make_txn((zxid, session_id, xid, now_ms, kind, body))
 
     def _one(
         self, zxid: int, session_id: int, kind: int, frame: bytes, identities: tuple[Identity, ...]
@@ -261,22 +271,32 @@ class Prep:
         path, data, version = request
         if not path:  # the root's other name is for reads only
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
-        try:
-            node = self._get(path)
-        except ZooKeeperError:
-            if not paths.valid(path):  # a path that exists need not be looked at
-                raise ZooKeeperError(Code.BAD_ARGUMENTS) from None
-            raise
-        _, _, current, cversion, aversion, owner, children, acl = node
+        change = self._changes.get(path)
+        if change is not None:
+            _, exists, current, cversion, aversion, owner, children, acl = change
+        elif (value := self._source.node(path)) is not None:
+            f = nodes.unpack(value)
+            exists, current, cversion, aversion = True, f[10], f[3], f[12]
+            owner, children = f[4], f[15]
+            acl = acls.OPEN if f[5] == acls.OPEN_ID else self._source.acl(f[5])
+        else:
+            exists = False
+        if not exists:  # a path that exists need not be looked at
+            raise ZooKeeperError(Code.NO_NODE if paths.valid(path) else Code.BAD_ARGUMENTS)
         if acl is not acls.OPEN:
             self._require(acl, op.WRITE, identities)
         if self._enforcer is not None:
-            before = self._source.node(path)
-            length = 0 if before is None else nodes.unpack(before)[nodes.DATA_LENGTH]
-            self._enforcer.check(path, len(data or b"") - length, 0)
-        new_version = _next_version(current, version)
-        self._put(path, Change(zxid, True, new_version, cversion, aversion, owner, children, acl))
-        return path, data, new_version
+            self._enforce_size(self._enforcer, path, data)
+        if version != current and version != _VERSION_ANY:
+            raise ZooKeeperError(Code.BAD_VERSION)
+        new = current + 1 if current < _VERSION_MAX else _VERSION_MIN
+        self._put(path, _change((zxid, True, new, cversion, aversion, owner, children, acl)))
+        return path, data, new
+
+    def _enforce_size(self, enforcer: Enforcer, path: bytes, data: bytes | None) -> None:
+        before = self._source.node(path)
+        length = 0 if before is None else nodes.unpack(before)[nodes.DATA_LENGTH]
+        enforcer.check(path, len(data or b"") - length, 0)
 
     def _prep_create(
         self,
@@ -437,10 +457,11 @@ def _multi_ops(frame: bytes) -> list[requests.MultiOp] | None:
 
 _VERSION_ANY: Final = -1
 _VERSION_MAX: Final = 0x7FFFFFFF
+_VERSION_MIN: Final = -0x80000000  # what follows it, as Java counts
 
 
 def _next_version(current: int, expected: int) -> int:
     """The version after a change. Raises: ZooKeeperError(BAD_VERSION) if another was expected."""
     if expected != _VERSION_ANY and expected != current:
         raise ZooKeeperError(Code.BAD_VERSION)
-    return current + 1 if current < _VERSION_MAX else paths.wrap_int(current + 1)
+    return current + 1 if current < _VERSION_MAX else _VERSION_MIN
