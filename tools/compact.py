@@ -13,9 +13,10 @@ from zkstore.commit.process import open_writer
 from zkstore.settings import Settings
 from zkstore.storage import checkpoint
 from zkstore.storage.disk import Disk
-from zkstore.storage.env import DirectoryLock, data_path, storage_dir
+from zkstore.storage.env import data_path, storage_dir
 from zkstore.storage.generation import building
 from zkstore.storage.hotcopy import copy_still
+from zkstore.storage.lock import DirectoryLock
 from zkstore.storage.still import Still
 
 from .common import FINE, Out, Progress, add_data_dir, add_json, run, size_text, write_json

@@ -55,7 +55,7 @@ def test_what_is_written_is_read_in_any_pieces(
     writer = apache_snapshot.Writer(out.write)
     writer.begin(sessions, table)
     for one in tree:
-        writer.node(one.path, one.data, one[2:])
+        writer.node(*one.raw)
     writer.finish(zxid, digest)
     reader = apache_snapshot.Reader(pieces(out.getvalue(), sizes), "snapshot.1")
     reader.header()

@@ -67,6 +67,7 @@ EXCEPTIONS: Final = {
     ("records.txn", "tree.acl"): "a txn carries ACLs",
     ("storage.history", "zab.ready"): "what it reads are proposals",
     ("storage.hotcopy", "proto.opcodes"): "it asks a txn for its type",
+    ("storage.history", "zab.ready"): "a proposal is what it hands out",
     ("storage.offline", "zab.ready"): "the epochs of a journal",
     ("storage.record", "zab.ready"): "a record holds what a Ready wants durable",
     ("storage.rescue", "proto.opcodes"): "it asks an effect for its type",

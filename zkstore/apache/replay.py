@@ -20,6 +20,7 @@ from zkstore.errors import Code
 from zkstore.proto import opcodes as op
 from zkstore.records.txn import Body
 from zkstore.tree import node as nodes
+from zkstore.tree import quota
 from zkstore.tree.apply import Batch, Result, Source, Totals
 from zkstore.tree.paths import split
 
@@ -33,8 +34,10 @@ class ReplaySource(Source, Protocol):
 class Replay(Batch):
     """A batch over a tree that may be newer than the txns."""
 
-    def __init__(self, source: ReplaySource, totals: Totals) -> None:
-        super().__init__(source, totals)
+    def __init__(
+        self, source: ReplaySource, totals: Totals, quotas: quota.Prefixes | None = None
+    ) -> None:
+        super().__init__(source, totals, quotas)
         self._children = source.children
 
     def _create(self, zxid: int, session_id: int, time_ms: int, kind: int, body: Body) -> Result:

@@ -13,6 +13,7 @@ Shape:  header: int magic 'ZKSN', int 2, long -1
         seal: long adler32 of all bytes before it, ustring "/"
         3.6 and newer: long zxid, int digest version, long digest, then a seal
         3.9 and newer: long zxid, then a seal
+        From a leader: the body and ustring "BenWasHere", nothing else.
 Design: a node is decoded by three struct calls over the piece at hand; one that is not whole in it
         is tried again with more, so that the usual one costs no question for the length.
 Not here: files and their compression (storage/apache_files.py), the stored form of a node
@@ -30,16 +31,17 @@ from zlib import adler32
 from zkstore.errors import CorruptionError, RemoteProtocolError
 from zkstore.jute.codec import buffer, pack_int, pack_long
 from zkstore.tree import acl as acls
+from zkstore.tree.node import FIXED
 
 Read = Callable[[int], bytes]
 Write = Callable[[bytes], object]
 
 HEADER: Final = struct.pack(">4siq", b"ZKSN", 2, -1)
 END: Final = buffer(b"/")
+SIGNATURE: Final = buffer(b"BenWasHere")  # ends the tree that a leader sends
 _INT: Final = struct.Struct(">i")
 _SESSION: Final = struct.Struct(">qi")
 _LONG: Final = struct.Struct(">q")
-_FIXED: Final = struct.Struct(">qqqqqiiiqq")
 _SEAL: Final = struct.Struct(">qi1s")
 _DIGEST: Final = struct.Struct(">qiq")
 _PIECE_BYTES: Final = 1 << 18
@@ -48,7 +50,7 @@ DIGEST_VERSION: Final = 2
 
 
 class Znode(NamedTuple):
-    """One node of a stream; the fields behind the data in the order of `_FIXED`."""
+    """One node of a stream; the fields behind the data in the order of tree/node.py's FIXED."""
 
     path: bytes  # b"/" for the root
     data: bytes | None
@@ -62,6 +64,15 @@ class Znode(NamedTuple):
     aversion: int
     owner: int  # as stored: with the marks of containers and TTL nodes
     pzxid: int
+
+    @property
+    def raw(self) -> Raw:
+        return self.path, self.data, FIXED.pack(*self[2:])
+
+
+# A node as it comes: path, data, the bytes behind them.
+Raw = tuple[bytes, bytes | None, bytes]
+_FIXED_BYTES: Final = FIXED.size
 
 
 class Seals(NamedTuple):
@@ -153,33 +164,54 @@ class Reader:
 
     def nodes(self) -> Iterator[Znode]:
         """All nodes, parents first."""
-        int_at, fixed_at, fixed_size = _INT.unpack_from, _FIXED.unpack_from, _FIXED.size
+        return (Znode(path, data, *FIXED.unpack(fixed)) for path, data, fixed in self.raw_nodes())
+
+    def raw_nodes(self) -> Iterator[Raw]:
+        """All nodes, their numbers not decoded."""
+        int_at, fixed_bytes = _INT.unpack_from, _FIXED_BYTES
         while True:
             piece, at = self._piece, self._at
             whole = len(piece)
-            try:
-                start = at + 4
-                end = start + int_at(piece, at)[0]
-                path = piece[start:end]
-                if path == b"/" and end == start + 1:  # else cut off by the piece's end
-                    self._at = end
-                    return
-                start = end + 4
-                size = int_at(piece, end)[0]
+            while True:
+                try:
+                    start = at + 4
+                    end = start + int_at(piece, at)[0]
+                    path = piece[start:end]
+                    if path == b"/" and end == start + 1:  # else cut off by the piece's end
+                        self._at = end
+                        return
+                    start = end + 4
+                    size = int_at(piece, end)[0]
+                except struct.error:
+                    break
                 data_end = start + size if size > 0 else start
                 if end < at + 4 or size < -1:
+                    self._at = at
                     raise self.damage(f"a path of {end - at - 4} bytes, data of {size}")
-                data = None if size == -1 else piece[start:data_end]
-                fixed = fixed_at(piece, data_end)
-            except struct.error:
-                fixed = None
-            if fixed is None or data_end > whole:
-                if not self._more():
-                    raise self.damage("the file ends in a node")
-                continue
-            self._at = data_end + fixed_size
-            self._path = path or b"/"
-            yield Znode(self._path, data, *fixed)
+                following = data_end + fixed_bytes
+                if following > whole:
+                    break
+                self._path = path or b"/"
+                self._at = following
+                yield (
+                    self._path, None if size == -1 else piece[start:data_end],
+                    piece[data_end:following],
+                )  # fmt: skip
+                at = following
+            self._at = at
+            if not self._more():
+                raise self.damage("the file ends in a node")
+
+    def signature(self) -> bytes:
+        """Check what ends a leader's tree; returns what was read beyond it."""
+        while len(self._piece) - self._at < len(SIGNATURE):
+            if not self._more():
+                raise self.damage("it ends before its signature")
+        end = self._at + len(SIGNATURE)
+        if self._piece[self._at : end] != SIGNATURE:
+            raise self.damage(f"the signature is {self._piece[self._at:end]!r}")
+        self._at = end
+        return self._piece[end:]
 
     def _seal(self) -> None:
         expected = adler32(memoryview(self._piece)[: self._at], self._adler)
@@ -246,10 +278,10 @@ class Writer:
         for acl_id, encoded in table:
             self._put(pack_long(acl_id) + encoded)
 
-    def node(self, path: bytes, data: bytes | None, fixed: tuple[int, ...]) -> None:
-        """One node; `fixed`: the fields of Znode behind the data. A node's parent came before."""
+    def node(self, path: bytes, data: bytes | None, fixed: bytes) -> None:
+        """One node; `fixed`: its numbers as they come. A node's parent came before."""
         name = b"" if path == b"/" else path
-        self._put(pack_int(len(name)) + name + buffer(data) + _FIXED.pack(*fixed))
+        self._put(pack_int(len(name)) + name + buffer(data) + fixed)
 
     def _seal(self) -> None:
         self.flush()

@@ -48,7 +48,7 @@ class Ensemble:
             settings.server_id,
             self.membership,
             Timing(settings.tick_time_ms, settings.init_limit_ticks, settings.sync_limit_ticks),
-            StoredHistory(replica.env, writer),
+            StoredHistory(writer),
             writer.hard_state,
             tail[-1].zxid if tail else writer.applied,
             writer.applied,

@@ -94,8 +94,10 @@ def open_writer(settings: Settings, disk: Disk) -> Opened:
             alone=not settings.members,
         )
         replayed = writer.recover()
+        _check_whole(settings, writer)
         _check_tree(settings, replica, writer)
         reserve = Reserve(replica.path, disk, settings.disk_reserve_bytes)
+        replica.on_moved.append(reserve.move)
     except BaseException:
         replica.abandon()  # who starts an embedded server may try again
         raise
@@ -138,27 +140,46 @@ def _import_command(data_dir: Path, log_dir: Path) -> str:
     return shlex.join(words)
 
 
+_HEALS = "This member takes part in no vote until it has a leader's tree"
 _ADVICE = "Restore a backup, or start with zkstore.acceptDamage=true to serve what is left"
 
 
 def _check_journal(settings: Settings, replica: Replica) -> None:
     """A lone server with a damaged journal has lost acknowledged writes: it serves only if told to.
 
+    A member asks the others for all it has.
     Order:  before anything is replayed, as the next checkpoint would hide the damage.
     Raises: CorruptionError.
     """
     if not replica.journal_damaged:
         return
     damage = replica.journal.damage
+    if settings.members:
+        _log.error("acknowledged transactions are lost: %s. %s", damage, _HEALS)
+        return
     if not settings.accept_damage:
         raise CorruptionError(f"acknowledged transactions are lost: {damage}. {_ADVICE}")
     _log.error("served although acknowledged transactions are lost: %s", damage)
     replica.accept_damage()
 
 
+def _check_whole(settings: Settings, writer: Writer) -> None:
+    """What was a member in the middle of a synchronisation must not become a server alone.
+
+    Raises: CorruptionError.
+    """
+    if writer.hard_state.whole or settings.members or settings.accept_damage:
+        return
+    raise CorruptionError(
+        f"{settings.data_dir}: this replica of an ensemble had not got all data again when it"
+        f" stopped. Start it as a member of its ensemble. {_ADVICE}"
+    )
+
+
 def _check_tree(settings: Settings, replica: Replica, writer: Writer) -> None:
     """A replica that is suspect is scrubbed before it serves; a damaged one serves only if told to.
 
+    A member asks the others for all it has.
     Raises: CorruptionError with every damage named.
     """
     suspect = replica.path.parent / SUSPECT_NAME
@@ -167,6 +188,10 @@ def _check_tree(settings: Settings, replica: Replica, writer: Writer) -> None:
     _log.warning("%s: the data is suspect and is checked before it is served", suspect)
     with writer.views.open() as view:
         found = list(scrub(view))
+    if found and settings.members:
+        _log.error("%s: damaged: %s. %s", replica.path, "; ".join(found), _HEALS)
+        writer.declare_not_whole()
+        return
     if found and not settings.accept_damage:
         raise CorruptionError(f"{replica.path}: damaged: {'; '.join(found)}. {_ADVICE}")
     for damage in found:

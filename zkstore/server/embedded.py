@@ -33,7 +33,6 @@ from zkstore.messaging import memory_pair
 from zkstore.server.ready import Ready
 from zkstore.settings import Settings
 from zkstore.storage.disk import Disk
-from zkstore.storage.view import Views
 from zkstore.tree.auth import Providers
 
 _RESERVE_BYTES: Final = 16 << 20  # a test's disk need not give up a quarter of a gigabyte
@@ -45,7 +44,7 @@ class Replica:
     def __init__(self, settings: Settings, opened: Opened) -> None:
         aio = asyncio.get_running_loop()
         self._commit = CommitServer(settings, opened, aio)
-        self._worker = Worker(settings, Providers.of(settings), Views(opened.replica.env), aio)
+        self._worker = Worker(settings, Providers.of(settings), opened.writer.views, aio)
         ours, theirs = memory_pair(aio)
         self._channel = ours
         port = self._commit.loop.attach(ours)

@@ -10,22 +10,21 @@ Invariants:
      checkpoint is never trusted.
   3. NothingForgotten: a directory without a checkpoint is made anew only if nothing was ever stored
      in it. The file `format` is written last; where it is, a checkpoint must be.
-Design: flock, as it belongs to the open file and not to the process (two servers in one process
-  exclude each other as well) and goes with the process. LMDB: one unnamed database, never a
-  writable map (a sparse map on a full disk is a SIGBUS), no read-ahead (a tree larger than memory
-  is read at random; read-ahead would evict what is in use), no flush of its own: the checkpointer
-  does it.
+Design: one unnamed database of LMDB, never a writable map (a sparse map on a full disk is a
+  SIGBUS), no read-ahead (a tree larger than memory is read at random; read-ahead would evict what
+  is in use), no flush of its own: the checkpointer does it. A tree that came in as a whole takes
+  the old one's place with a checkpoint that names it: a name anywhere else would be one more state
+  that a crash can leave.
 Not here: replaying (the writer does, then takes the first checkpoint), key layout (schema.py).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +32,6 @@ import lmdb
 
 from zkstore.errors import (
     CorruptionError,
-    DirectoryInUse,
     StorageFailed,
     StorageFull,
     ZkstoreError,
@@ -43,6 +41,7 @@ from zkstore.storage.checkpoint import Checkpoint, Checkpointer
 from zkstore.storage.disk import Disk
 from zkstore.storage.format_version import FORMAT
 from zkstore.storage.journal import Journal, JournalPosition
+from zkstore.storage.lock import DirectoryLock
 
 FIRST_GENERATION: Final = 1
 # Workers hold one slot each, tools and checkpoints a few; a slot is 64 bytes.
@@ -51,7 +50,6 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # LMDB's page size in a file made her
 FULL_BYTES: Final = 1 << 20  # free on a disk that is as good as full
 SUSPECT_NAME: Final = "suspect"  # a file: the data is checked before it is served again
 _SUBDIRECTORY: Final = "zkstore"
-_LOCK_NAME: Final = "lock"
 _FORMAT_NAME: Final = "format"
 _DATA_NAME: Final = re.compile(r"data\.(\d+)\.mdb")
 
@@ -65,42 +63,18 @@ def data_path(directory: Path, generation: int) -> Path:
     return directory / f"data.{generation}.mdb"
 
 
-class DirectoryLock:
-    """The lock of one directory: exclusive while it is recovered, shared while it is in use."""
+def building_path(path: Path) -> Path:
+    """What a data file is called until it takes its place."""
+    return path.with_name(path.name + ".new")
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / _LOCK_NAME
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def take(self, *, exclusive: bool) -> None:
-        """Take the lock, or turn it into the other kind.
-
-        Raises: DirectoryInUse, naming who has it.
-        """
-        try:
-            fcntl.flock(self._fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            users = self._users()
-            raise DirectoryInUse(f"{self._path.parent} is in use by {users}") from error
-        if exclusive:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        os.close(self._fd)
-
-    def _users(self) -> str:
-        """Who holds the lock: the kernel knows all, the file names who opened it for writing."""
-        status = os.fstat(self._fd)
-        place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-        try:
-            rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        except OSError:
-            rows = []
-        holders = sorted({r[4] for r in rows if len(r) > 5 and r[1] == "FLOCK" and r[5] == place})
-        if not holders:
-            holders = os.pread(self._fd, 32, 0).decode("ascii", "replace").split()
-        return f"process {', '.join(holders)}" if holders else "another process"
+def _remove_foreign(directory: Path, disk: Disk, generation: int) -> None:
+    """Remove the data files of other generations."""
+    kept = data_path(directory, generation).name
+    for name in disk.listdir(directory):
+        found = _DATA_NAME.match(name)
+        if found is not None and found[0] != kept:
+            disk.unlink(directory / name)
 
 
 @dataclass(slots=True)
@@ -125,6 +99,12 @@ class Replica:
     clean: bool  # the last stop was clean
     path: Path  # of the data file
     locks: list[DirectoryLock]
+    disk: Disk
+    map_size_bytes: int
+    # Payloads behind the journal's damage: what they promise counts, what they append does not.
+    behind_damage: list[bytes]
+    # Called with the path of the data file that has taken the old one's place.
+    on_moved: list[Callable[[Path], None]] = field(default_factory=list)
 
     def close(
         self,
@@ -159,6 +139,52 @@ class Replica:
             )
         finally:
             self.abandon()
+
+    def move(
+        self, generation: int, *, applied: int, accepted_epoch: int, current_epoch: int, whole: bool
+    ) -> None:
+        """Go on in `data.<generation>.mdb.new`, which is whole and flushed.
+
+        The checkpoint that names it is the one step that a crash finds done or not: before it the
+        old file and the journal count, after it the new file, and nothing that is in the journal.
+        Order:  no view of this process is open.
+        Raises: StorageFull: nothing has changed; StorageFailed: stop.
+        """
+        try:
+            self.checkpointer.wait()
+        except StorageFull:
+            pass  # the one under way is not needed any more
+        disk, old = self.disk, self.path
+        path = data_path(old.parent, generation)
+        disk.rename(building_path(path), path)
+        disk.fsync_dir(path.parent)
+        env = _open_env(path, self.map_size_bytes)
+        checkpointer = Checkpointer(env, path, disk, generation=generation)
+        try:
+            checkpointer.take(
+                applied=applied,
+                accepted_epoch=accepted_epoch,
+                current_epoch=current_epoch,
+                position=self.journal.end,
+                whole=whole,
+                reflected=self.journal.end.sequence,
+            )
+        except StorageFull:
+            checkpointer.close()
+            env.close()
+            raise
+        checkpointer.on_done = self.checkpointer.on_done
+        self.checkpointer.close()
+        self.env.close()
+        self.env, self.checkpointer, self.path = env, checkpointer, path
+        self.generation, self.applied, self.whole = generation, applied, whole
+        self.accept_damage()
+        _remove_foreign(path.parent, disk, generation)
+        if (path.parent / SUSPECT_NAME).exists():
+            disk.unlink(path.parent / SUSPECT_NAME)
+        self.journal.recycle(self.journal.end)
+        for told in self.on_moved:
+            told(path)
 
     def free_bytes(self) -> int:
         """Free on the file system of the data file."""
@@ -208,6 +234,20 @@ class Reader:
     generation: int
     path: Path
     lock: DirectoryLock
+
+    def reopen(self) -> lmdb.Environment:
+        """Go on with the data file that the checkpoint names now; no view is open.
+
+        Raises: CorruptionError.
+        """
+        directory = self.path.parent
+        cp = checkpoint.read(directory, Disk())
+        if cp is None:
+            raise CorruptionError(f"{directory / checkpoint.NAME}: missing")
+        self.env.close()
+        self.generation, self.path = cp.generation, data_path(directory, cp.generation)
+        self.env = _open_env(self.path, 0, readonly=True)
+        return self.env
 
     def close(self) -> None:
         self.env.close()
@@ -424,6 +464,7 @@ def _recover(
         disk.unlink(path.with_name(path.name + "-lock"))
     except FileNotFoundError:
         pass  # a restored backup has none
+    _remove_foreign(directory, disk, cp.generation)
     _restore_meta_pages(path, disk, cp)
     env = _open_env(path, map_size_bytes)
     with ExitStack() as undo:
@@ -434,6 +475,7 @@ def _recover(
             log_directory, disk, cp.position, segment_bytes=segment_bytes
         )
         checkpointer.damage = recovered.damage
+        behind = journal.whole_behind_damage(log_directory, disk, cp.position) if damaged else []
         undo.pop_all()
     return Replica(
         env=env,
@@ -452,6 +494,9 @@ def _recover(
         clean=cp.clean and not payloads,
         path=path,
         locks=[],
+        disk=disk,
+        map_size_bytes=map_size_bytes,
+        behind_damage=behind,
     )
 
 
@@ -483,15 +528,23 @@ class Reserve:
     """
 
     def __init__(self, path: Path, disk: Disk, reserve_bytes: int) -> None:
-        self._path = path
         self._disk = disk
         self._reserve_bytes = reserve_bytes
         # Allocated in steps: one system call per quarter of the reserve that the file grows.
         self._step_bytes = reserve_bytes // 4
-        self._fd = disk.open(path, os.O_RDWR)
-        size = disk.size(self._fd)
-        self._allocated_upto = size if disk.allocated(self._fd) >= size else 0
+        self._open(path)
+
+    def _open(self, path: Path) -> None:
+        self._path = path
+        self._fd = self._disk.open(path, os.O_RDWR)
+        size = self._disk.size(self._fd)
+        self._allocated_upto = size if self._disk.allocated(self._fd) >= size else 0
         self._can_allocate = True
+
+    def move(self, path: Path) -> None:
+        """Stand behind another file from now on."""
+        self.close()
+        self._open(path)
 
     def ensure(self, last_page_bytes: int) -> bool:
         """Whether the reserve stands beyond `last_page_bytes`, where LMDB's last page ends.

@@ -16,7 +16,10 @@ from typing import Final, NamedTuple
 import lmdb
 import msgpack
 
+from zkstore.apache.replay import UNKNOWN_ACL
+from zkstore.errors import CorruptionError
 from zkstore.storage import scan, schema
+from zkstore.tree import node as nodes
 
 _KEY: Final = schema.MARK + b"fuzzy"
 NEVER: Final = (1 << 63) - 1
@@ -42,5 +45,16 @@ def pending(unknown_acls: list[bytes]) -> tuple[bytes, bytes]:
 
 
 def end(write_txn: lmdb.Transaction, upto: int) -> None:
-    """All txns that the tree may have held parts of, up to this one, are applied."""
+    """All txns that the tree may have held parts of, up to this one, are applied.
+
+    Raises: CorruptionError if a node is still without its ACL.
+    """
+    get = scan.getter(write_txn)
+    for path in read(write_txn).unknown_acls:
+        value = get(schema.node_key(path))
+        if value is not None and nodes.unpack(value)[nodes.ACL_ID] == UNKNOWN_ACL:
+            raise CorruptionError(
+                f"node {path.decode(errors='replace')}: its ACL was not in the snapshot, and no"
+                " txn behind it says it"
+            )
     write_txn.put(_KEY, msgpack.packb(Mark(False, upto)))

@@ -20,18 +20,21 @@ from typing import Final
 
 import lmdb
 
-from zkstore.constants import INLINE_DATA_BYTES_MAX
 from zkstore.errors import CorruptionError, StorageFailed
-from zkstore.storage import checkpoint, journal, schema, txnlog
+from zkstore.storage import checkpoint, journal
 from zkstore.storage.checkpoint import Checkpoint
 from zkstore.storage.disk import Disk
-from zkstore.storage.env import READERS_MAX, data_path, storage_error, write_format
+from zkstore.storage.env import (
+    READERS_MAX,
+    building_path,
+    data_path,
+    storage_error,
+    write_format,
+)
 from zkstore.storage.format_version import FORMAT
 from zkstore.storage.journal import Journal, JournalPosition
 from zkstore.storage.sorter import Item
 from zkstore.storage.still import drop_pages_of
-from zkstore.tree import node as nodes
-from zkstore.tree.apply import Totals
 
 _COMMIT_BYTES: Final = 8 << 20  # appended in one LMDB transaction
 _BLOCK_ITEMS: Final = 2000
@@ -45,7 +48,7 @@ class Generation:
     def __init__(self, directory: Path, number: int, map_size_bytes: int) -> None:
         self.directory = directory
         self.number = number
-        self.path = data_path(directory, number).with_suffix(".mdb.new")
+        self.path = building_path(data_path(directory, number))
         self._written = 0  # up to here it was written out
         self._remove()
         try:
@@ -92,13 +95,8 @@ class Generation:
         except lmdb.Error as e:
             raise storage_error(e, str(self.path)) from e
 
-    def install(
-        self, *, applied: int, epochs: tuple[int, int], disk: Disk, log_directory: Path
-    ) -> None:
-        """Make it the directory's data: flushed, then named by the checkpoint.
-
-        Order:  the caller holds the directory's lock exclusively, or nobody knows the directory.
-        """
+    def seal(self, disk: Disk) -> bytes:
+        """Flush and close it; returns LMDB's meta pages. Raises: StorageFailed."""
         try:
             disk.flush_map(self.env, self.path)
         except lmdb.Error as e:
@@ -106,6 +104,7 @@ class Generation:
         page_bytes = self.env.stat()["psize"]
         last_page = self.env.info()["last_pgno"]
         self.env.close()
+        self.path.with_name(self.path.name + "-lock").unlink()
         fd = disk.open(self.path, os.O_RDWR)
         try:
             if disk.size(fd) < (last_page + 1) * page_bytes:
@@ -114,6 +113,16 @@ class Generation:
             disk.fsync(fd)
         finally:
             disk.close(fd)
+        return meta_pages
+
+    def install(
+        self, *, applied: int, epochs: tuple[int, int], disk: Disk, log_directory: Path
+    ) -> None:
+        """Make it the directory's data: flushed, then named by the checkpoint.
+
+        Order:  the caller holds the directory's lock exclusively, or nobody knows the directory.
+        """
+        meta_pages = self.seal(disk)
         position, reflected, whole = _journal_end(self.directory, log_directory, disk)
         disk.rename(self.path, data_path(self.directory, self.number))
         disk.fsync_dir(self.directory)
@@ -177,52 +186,3 @@ def _journal_end(
     position = created.end
     created.close()
     return position, position.sequence, True
-
-
-class Intake:
-    """Turns nodes into records, and counts what the tree's label says."""
-
-    def __init__(self) -> None:
-        self.totals = Totals()
-
-    def node(
-        self, path: bytes, data: bytes | None, persisted: tuple[int, ...], children: int
-    ) -> Iterator[Item]:
-        """The records of one node; `persisted` as in tree/node.py's `restored`."""
-        totals = self.totals
-        key = schema.node_key(path)
-        data_id = 0
-        if data is not None and len(data) > INLINE_DATA_BYTES_MAX:
-            data_id = totals.next_data_id
-            totals.next_data_id += 1
-            yield schema.data_key(data_id), data
-        long_name = None
-        if schema.needs_long_name(path):
-            long_name = path[path.rfind(b"/") + 1 :]
-        value = nodes.restored(
-            path, data, persisted, children=children, data_id=data_id, long_name=long_name
-        )
-        totals.nodes += 1
-        totals.bytes += len(path) + (len(data) if data else 0)
-        totals.digest += nodes.digest_of(value)
-        owner = persisted[8]
-        if owner:
-            if nodes.is_ephemeral(owner):
-                totals.ephemerals += 1
-                yield schema.ephemeral_key(owner, path), path
-            else:
-                yield schema.sweep_key(path), path
-        yield key, value
-
-    def acl(self, acl_id: int, encoded: bytes) -> Iterator[Item]:
-        """The records of one entry of the ACL table."""
-        self.totals.next_acl_id = max(self.totals.next_acl_id, acl_id + 1)
-        yield schema.acl_key(acl_id), encoded
-        yield schema.acl_hash_key(encoded), acl_id.to_bytes(8, "big")
-
-    def session(self, session_id: int, timeout_ms: int) -> Item:
-        return schema.session_key(session_id), timeout_ms.to_bytes(4, "big", signed=True)
-
-    def label(self, zxid: int) -> Item:
-        """The log's first record: the tree begins here, nothing before it is known."""
-        return schema.log_key(zxid), txnlog.encode(zxid, self.totals, 0, [])

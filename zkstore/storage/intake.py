@@ -32,9 +32,10 @@ from zkstore.storage import apache_files, checkpoint, scan, schema, txnlog
 from zkstore.storage.apache_files import Found
 from zkstore.storage.batches import StoredTree, write_batch
 from zkstore.storage.disk import Disk
-from zkstore.storage.env import FIRST_GENERATION, DirectoryLock, storage_dir
+from zkstore.storage.env import FIRST_GENERATION, storage_dir
 from zkstore.storage.generation import Generation, building
 from zkstore.storage.loader import Loader, planted
+from zkstore.storage.lock import DirectoryLock
 from zkstore.tree import node as nodes
 from zkstore.tree.apply import Effects, Totals
 
@@ -155,7 +156,7 @@ def _read_snapshot(loader: Loader, path: Path) -> apache_snapshot.Seals:
             loader.session(session_id, timeout_ms)
         for acl_id, encoded in reader.acls():
             loader.acl(acl_id, encoded)
-        loader.nodes(reader.nodes(), reader.damage)
+        loader.raw_nodes(reader.raw_nodes(), reader.damage)
         return reader.seals()
 
 

@@ -2,73 +2,72 @@
 
 Owns:   the sorter's temporary file.
 Invariants:
-  1. A node comes behind its parent, in depth-first order; anything else is refused.
-  2. Bounded: memory holds the nodes between the root and the one at hand.
-Design: a node's record says how many children it has, so it waits on a stack until the next node is
-  not below it. Records are sorted by key and then appended.
+  1. What comes is a tree: each node once, none without its parent; anything else is refused.
+  2. Bounded: memory holds the counts of COUNTS_MAX parents, whatever the order of the nodes.
+Design: records are sorted by key and then appended. A node's record says how many children it has,
+        which is known at the end only; so the numbers are records of their own, which stand behind
+        the node's in the order of the keys and are entered on the way out.
+  Rejected: a stack of the nodes on the way down; it needs depth-first order, which a zkstore leader
+        does not send.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from zkstore.apache.replay import UNKNOWN_ACL
-from zkstore.apache.snapshot import Znode
+from zkstore.apache.snapshot import Raw, Znode
+from zkstore.constants import INLINE_DATA_BYTES_MAX
 from zkstore.errors import CorruptionError
-from zkstore.storage import schema
-from zkstore.storage.generation import Generation, Intake
-from zkstore.storage.sorter import Sorter
+from zkstore.storage import fuzzy, schema, txnlog
+from zkstore.storage.generation import Generation
+from zkstore.storage.sorter import Item, Sorter
 from zkstore.tree import acl as acls
+from zkstore.tree import node as nodes
 from zkstore.tree import paths
 from zkstore.tree.apply import Totals
 
+COUNTS_MAX: Final = 50_000
 _PROGRESS_NODES: Final = 10_000
+_NODE: Final = schema.NODE[0]
 # Of /zookeeper/config as every server makes it; its ACL's id comes before.
 _CONFIG_FIXED: Final = (0, 0, 0, 0, 0, 0, -1, 0, 0)
 _OPEN_ID: Final = -1
+_NO_OWNER: Final = bytes(8)
+_UNKNOWN: Final = schema.pack_long(UNKNOWN_ACL)
+_FORBIDDEN: Final = re.compile(rb"[\0\1]").search  # what keys are made of
+_COUNT_BYTES: Final = 4  # no node's value is so short
 
 Damage = Callable[[str], CorruptionError]
-
-
-class _Waiting:
-    """A node whose children are still to come."""
-
-    __slots__ = ("children", "node")
-
-    def __init__(self, node: Znode) -> None:
-        self.node = node
-        self.children = 0
 
 
 class Loader:
     """Gathers a tree's records; `store` writes them. Close it."""
 
     def __init__(self, directory: Path, progress: Callable[[str, int], None]) -> None:
-        self._intake = Intake()
+        self.totals = Totals()
         self._sorter = Sorter(directory)
         self._progress = progress
-        self._known = {_OPEN_ID}
+        self._known = {schema.pack_long(_OPEN_ID)}
         self._ids: dict[bytes, int] = {}
+        self._counts: dict[bytes, int] = {}  # parent → children, since the last `_put_counts`
         self.unknown_acls: list[bytes] = []  # paths of nodes whose ACL id is of no ACL
         self.foreign_names = False  # there is a path beyond ASCII
 
-    @property
-    def totals(self) -> Totals:
-        return self._intake.totals
-
     def session(self, session_id: int, timeout_ms: int) -> None:
-        self._sorter.add(*self._intake.session(session_id, timeout_ms))
+        timeout = timeout_ms.to_bytes(4, "big", signed=True)
+        self._sorter.add(schema.session_key(session_id), timeout)
 
     def acl(self, acl_id: int, encoded: bytes) -> None:
         """One entry of the ACL table, under the id that nodes have."""
-        self._known.add(acl_id)
-        items = self._intake.acl(acl_id, encoded)
-        if self._ids.setdefault(encoded, acl_id) != acl_id:
-            items = (item for item in items if item[0][:1] == schema.ACL)  # the first one is found
-        for item in items:
-            self._sorter.add(*item)
+        self._known.add(schema.pack_long(acl_id))
+        self.totals.next_acl_id = max(self.totals.next_acl_id, acl_id + 1)
+        self._sorter.add(schema.acl_key(acl_id), encoded)
+        if self._ids.setdefault(encoded, acl_id) == acl_id:  # else the first one is found
+            self._sorter.add(schema.acl_hash_key(encoded), schema.pack_long(acl_id))
 
     def acl_id(self, encoded: bytes) -> int:
         """The id of an ACL, entered in the table if it is new."""
@@ -76,68 +75,120 @@ class Loader:
             return _OPEN_ID
         known = self._ids.get(encoded)
         if known is None:
-            known = self._intake.totals.next_acl_id
+            known = self.totals.next_acl_id
             self.acl(known, encoded)
         return known
 
     def nodes(self, found: Iterable[Znode], damage: Damage) -> None:
-        """All nodes; `damage(what)` makes the error that says where it is.
+        """All nodes, in any order; `damage(what)` makes the error that says where it is.
 
-        Raises: CorruptionError if they are not a tree.
+        Raises: CorruptionError if they are not a tree, as far as it can be seen yet.
         """
-        add, records, known = self._sorter.add, self._intake.node, self._known
-        for count, (one, children) in enumerate(self._counted(found, damage)):
-            persisted = one[2:]
-            if one.acl_id not in known:
-                self.unknown_acls.append(one.path)
-                persisted = (UNKNOWN_ACL, *one[3:])
-            for key, value in records(one.path, one.data, persisted, children):
-                add(key, value)
-            if not one.path.isascii():
+        self.raw_nodes((one.raw for one in found), damage)
+
+    def raw_nodes(self, found: Iterable[Raw], damage: Damage) -> None:
+        """The same, of nodes as they come."""
+        counts, known, add = self._counts, self._known, self._add
+        zookeeper = config = False
+        for count, (path, data, fixed) in enumerate(found):
+            parent = path[: path.rfind(b"/")]
+            if path == paths.ROOT:
+                pass
+            elif path[:1] == b"/" != path[-1:] and not _FORBIDDEN(path):
+                counts[parent] = counts.get(parent, 0) + 1
+            else:
+                raise damage(f"no path: {path.decode(errors='replace')!r}")
+            if fixed[:8] not in known:
+                self.unknown_acls.append(path)
+                fixed = _UNKNOWN + fixed[8:]
+            add(path, data, fixed)
+            if parent == paths.ZOOKEEPER or path == paths.ZOOKEEPER:
+                zookeeper = True
+                config = config or path == paths.CONFIG
+            if not path.isascii():
                 self.foreign_names = True
+            if len(counts) > COUNTS_MAX:
+                self._put_counts()
             if count % _PROGRESS_NODES == 0:
                 self._progress("znodes read", count)
-
-    def _counted(self, found: Iterable[Znode], damage: Damage) -> Iterator[tuple[Znode, int]]:
-        """Every node with the number of its children, parents behind them."""
-        stack: list[_Waiting] = []
-        has_config = False
-        for one in found:
-            path = one.path
-            if path != paths.ROOT:
-                parent, _, name = path.rpartition(b"/")
-                parent = parent or paths.ROOT
-                while stack and stack[-1].node.path != parent:
-                    yield self._popped(stack, has_config)
-                if not stack or not name or path[:1] != b"/":
-                    raise damage(f"node {path.decode(errors='replace')} without its parent before")
-                stack[-1].children += 1
-                has_config = has_config or path == paths.CONFIG
-            elif stack:
-                raise damage("a second root")
-            stack.append(_Waiting(one))
-        if not stack:
+        if not self.totals.nodes:
             raise damage("a tree without nodes")
-        while stack:
-            yield self._popped(stack, has_config)
-
-    def _popped(self, stack: list[_Waiting], has_config: bool) -> tuple[Znode, int]:
-        waiting = stack.pop()
-        if waiting.node.path == paths.ZOOKEEPER and not has_config:
+        if zookeeper and not config:
             # Of a server before 3.5, which has no such node; a newer one makes it when it starts.
             acl_id = self.acl_id(acls.encode(acls.READ_ALL))
-            for item in self._intake.node(paths.CONFIG, b"", (acl_id, *_CONFIG_FIXED), 0):
-                self._sorter.add(*item)
-            waiting.children += 1
-        return waiting.node, waiting.children
+            add(paths.CONFIG, b"", nodes.FIXED.pack(acl_id, *_CONFIG_FIXED))
+            counts[paths.ZOOKEEPER] = counts.get(paths.ZOOKEEPER, 0) + 1
 
-    def store(self, generation: Generation, zxid: int) -> None:
-        """Write everything; the tree stands at `zxid`."""
-        self._sorter.add(*self._intake.label(zxid))
-        generation.append(self._sorter.items())
+    def _add(self, path: bytes, data: bytes | None, fixed: bytes) -> None:
+        """The records of one node."""
+        totals = self.totals
+        data_id = length = 0
+        if data is not None:
+            length = len(data)
+            if length > INLINE_DATA_BYTES_MAX:
+                data_id = totals.next_data_id
+                totals.next_data_id = data_id + 1
+                self._sorter.add(schema.data_key(data_id), data)
+        long_name = None
+        if schema.needs_long_name(path):
+            long_name = path[path.rfind(b"/") + 1 :]
+        value = nodes.from_fixed(path, data, fixed, data_id, long_name)
+        totals.nodes += 1
+        totals.bytes += len(path) + length
+        totals.digest += nodes.digest_of(value)
+        if fixed[52:60] != _NO_OWNER:
+            owner = nodes.unpack(value)[nodes.OWNER]
+            if nodes.is_ephemeral(owner):
+                totals.ephemerals += 1
+                self._sorter.add(schema.ephemeral_key(owner, path), path)
+            else:
+                self._sorter.add(schema.sweep_key(path), path)
+        self._sorter.add(schema.node_key(path), value)
+
+    def _put_counts(self) -> None:
+        for parent, count in self._counts.items():
+            key = schema.node_key(parent or paths.ROOT) + b"\0"
+            self._sorter.add(key, count.to_bytes(_COUNT_BYTES, "big"))
+        self._counts.clear()
+
+    def store(self, generation: Generation, zxid: int, *, pending: bool = False) -> None:
+        """Write everything; the tree stands at `zxid`. `pending`: see storage/fuzzy.py.
+
+        Raises: CorruptionError if the nodes are not a tree.
+        """
+        self._put_counts()
+        if pending:
+            self._sorter.add(*fuzzy.pending(self.unknown_acls))
+        # The log's first record: the tree begins here, nothing before it is known.
+        self._sorter.add(schema.log_key(zxid), txnlog.encode(zxid, self.totals, 0, []))
+        generation.append(_with_children(self._sorter.items()))
 
     def close(self) -> None:
         self._sorter.close()
+
+
+def _with_children(items: Iterator[Item]) -> Iterator[Item]:
+    """The records, the counts entered in the nodes that stand before them."""
+    last, node, children = b"", b"", 0
+    for item in items:
+        key, value = item
+        if key[0] != _NODE:
+            if last:
+                yield last, nodes.adopted(node, children) if children else node
+                last = b""
+            yield item
+        elif len(value) == _COUNT_BYTES:
+            if key[:-1] != last:
+                parent, name = schema.parent_and_name(key[:-1])
+                path = (parent + b"/" + name).decode(errors="replace")
+                raise CorruptionError(f"node {path} is missing, and there are nodes below it")
+            children += int.from_bytes(value, "big")
+        else:
+            if last:
+                yield last, nodes.adopted(node, children) if children else node
+            last, node, children = key, value, 0
+    if last:
+        yield last, nodes.adopted(node, children) if children else node
 
 
 def planted(acl_id: Callable[[bytes], int]) -> list[Znode]:

@@ -51,7 +51,7 @@ def _write(source: Offline, writer: Writer, progress: Callable[[str, int], None]
     writer.begin(sorted(source.sessions().items()), source.acls())
     count = 0
     for path, value in source.walk():
-        writer.node(path, source.data(value), nodes.persisted_of(value))
+        writer.node(path, source.data(value), nodes.fixed_of(value))
         count += 1
         if count % _PROGRESS_NODES == 0:
             progress("znodes written", count)

@@ -77,6 +77,13 @@ class Views:
         self._labelled: tuple[int, int] = (-1, 0)  # LMDB's transaction id and its `applied`
         self.looked = Looked()  # of the commit process: by prep, and by applying what it made
 
+    def reopen(self, env: lmdb.Environment) -> None:
+        """From now on views are of another file; no view is open."""
+        self._env = env
+        self._acls = {_OPEN_ID: acls.OPEN}
+        self._labelled = (-1, 0)
+        self.looked.forget()
+
     def open(self) -> View:
         """A view of the newest state. Close it before the turn ends."""
         lmdb_txn = self._env.begin()

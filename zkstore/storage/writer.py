@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import lmdb
 
+from zkstore.apache.replay import Replay
 from zkstore.constants import (
     ACL_BYTES_REMEMBERED_MAX,
     ACL_IDS_MAX,
@@ -37,7 +38,7 @@ from zkstore.observability.metrics import Summary
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
-from zkstore.storage import record, rollback, scan, schema, txnlog
+from zkstore.storage import fuzzy, record, rollback, scan, schema, txnlog
 from zkstore.storage.batches import StoredTree, put_acl, write_batch
 from zkstore.storage.env import Replica, storage_error
 from zkstore.storage.journal import JournalPosition
@@ -102,7 +103,6 @@ class Writer:
         """`alone`: what is journaled is thereby committed, there is nobody else to ask."""
         self._replica = replica
         self._alone = alone
-        self._env = replica.env
         self._journal = replica.journal
         self.views = Views(replica.env)
         self._retention_ms = retention_ms
@@ -126,7 +126,18 @@ class Writer:
         self.unlooked_bytes = 0  # since the keeper looked at the disk, at most
         self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch, replica.whole)
         if not replica.env.stat()["entries"]:
-            self._plant()
+            with replica.env.begin(write=True) as lmdb_txn:
+                _plant(lmdb_txn)
+        self._kept: list[int] = []  # the log is not trimmed behind any of these
+        self._load()
+
+    def _load(self) -> None:
+        """Read what the data file says of itself."""
+        self._env = env = self._replica.env
+        with env.begin() as lmdb_txn:
+            self._fuzzy = fuzzy.read(lmdb_txn).pending
+        self._batch: type[Batch] = Replay if self._fuzzy else Batch
+        self._fuzzy_upto = fuzzy.NEVER  # once this is applied the tree is exact; see `_settle`
         with self.views.open() as view:
             self.applied, self._log_bytes, self.totals = view.label()
             self.quotas = quota.registered(view)
@@ -134,49 +145,40 @@ class Writer:
 
     # ---- start
 
-    def _plant(self) -> None:
-        """The nodes that every tree begins with (reference E1). Their times and zxids are zero."""
-        totals = Totals(ephemerals=0, next_acl_id=1, next_data_id=1)
-        encoded = acls.encode(acls.READ_ALL)
-        with self._env.begin(write=True) as lmdb_txn:
-            for path, children, acl_id in (
-                (paths.ROOT, 1, -1), (paths.ZOOKEEPER, 2, -1), (paths.QUOTA, 0, -1),
-                (paths.CONFIG, 0, totals.next_acl_id),
-            ):  # fmt: skip
-                value = nodes.create(path, b"", zxid=0, time_ms=0, owner=0, acl_id=acl_id)
-                if path == paths.CONFIG:
-                    value = nodes.with_acl(value, path, acl_id=acl_id, aversion=-1)
-                if children:
-                    value = nodes.with_children(value, path, cversion=0, children=children, pzxid=0)
-                lmdb_txn.put(schema.node_key(path), value)
-                totals.nodes += 1
-                totals.bytes += len(path)
-                totals.digest += nodes.digest_of(value)
-            put_acl(lmdb_txn, encoded, totals.next_acl_id)
-            totals.next_acl_id += 1
-            lmdb_txn.put(schema.log_key(0), txnlog.encode(0, totals, 0, []))
+    @property
+    def env(self) -> lmdb.Environment:
+        """Of the generation that is in use."""
+        return self._env
 
     def recover(self) -> int:
         """Apply what the journal holds beyond `applied`; returns how many txns that were.
 
         A server alone counts all of it as history: what was flushed may have been acknowledged. A
-        member applies what is known to be committed, and keeps the rest as its tail.
+        member applies what is known to be committed, and keeps the rest as its tail. With a damaged
+        journal it is not whole, and takes no checkpoint, which would hide the damage.
         """
         replica = self._replica
         found = record.sort_out(
             replica.replay, reflected=replica.reflected, applied=self.applied,
             hard_state=self.hard_state, roll_back=self._roll_back,
         )  # fmt: skip
-        self.hard_state = found.hard_state
+        hard = found.hard_state
+        if replica.journal_damaged:
+            promised = max(hard.accepted_epoch, record.epochs_of(replica.behind_damage))
+            hard = HardState(promised, hard.current_epoch, whole=False)
+        self.hard_state = hard
         ordered = found.committed
         if self._alone:
             ordered += found.tail
         elif found.tail:
             self.tail.extend(found.tail)
             self._unfinished.append((found.tail[-1].zxid, replica.position))
+        self._settle((found.tail or ordered or [Proposal(self.applied, b"")])[-1].zxid)
         for start in range(0, len(ordered), REPLAY_BATCH):
             self._commit(ordered[start : start + REPLAY_BATCH])
         replica.replay.clear()
+        if replica.journal_damaged:
+            return len(ordered)
         done = replica.checkpointer.take(**self._mark())
         self.changed_bytes = 0
         self._journal.recycle(done.position)
@@ -238,6 +240,54 @@ class Writer:
             self._unfinished.append((append[-1].zxid, position))
             if not self._alone:
                 self.tail.extend(append)
+        if ready.hard_state is not None:
+            self._settle(self.tail[-1].zxid if self.tail else self.applied)
+
+    def _settle(self, last: int) -> None:
+        """`last` ends the journal; once we are whole, the tree holds no part of any later txn.
+
+        Source: NEWLEADER, with which we become whole, comes behind all that a tree may hold.
+        """
+        if not self._fuzzy or not self.hard_state.whole:
+            return
+        self._fuzzy_upto = last
+        if last <= self.applied:
+            with self._env.begin(write=True) as lmdb_txn:
+                fuzzy.end(lmdb_txn, self.applied)
+            self._exact()
+
+    def _exact(self) -> None:
+        self._fuzzy, self._batch, self._fuzzy_upto = False, Batch, fuzzy.NEVER
+
+    def declare_not_whole(self) -> None:
+        """The tree turned out to be damaged: what it says is not to be trusted."""
+        self.hard_state = self.hard_state._replace(whole=False)
+
+    def switch(self, generation: int, *, zxid: int, whole: bool) -> None:
+        """Go on in the tree that was built as this generation and stands at `zxid`.
+
+        All that was journaled and not applied is forgotten. Workers must reopen the data file.
+        Order:  no view of this process is open.
+        Raises: StorageFull: nothing has changed; StorageFailed: stop.
+        """
+        hard = self.hard_state._replace(whole=whole)
+        accepted_epoch, current_epoch, _ = hard
+        self._replica.move(
+            generation, applied=zxid, accepted_epoch=accepted_epoch, current_epoch=current_epoch,
+            whole=whole,
+        )  # fmt: skip
+        self.hard_state = hard
+        self._decoded.clear()
+        self._unapplied.clear()
+        self._unfinished.clear()
+        self.tail.clear()
+        self.digests.clear()
+        self._acl_ids = {acls.OPEN_ENCODED: -1}
+        self.stalled = self.trimming = False
+        self.changed_bytes = 0
+        self.views.reopen(self._replica.env)
+        self._load()
+        assert self.applied == zxid, (self.applied, zxid)
 
     def _truncate(self, cut: int) -> None:
         """Forget everything behind a zxid; the journal says so already."""
@@ -307,7 +357,7 @@ class Writer:
         try:
             with self._env.begin(write=True) as lmdb_txn:
                 source = _Source(lmdb_txn, self.views.looked, self._acl_ids)
-                batch = Batch(source, totals, self.quotas)
+                batch = self._batch(source, totals, self.quotas)
                 for zxid, encoded in proposals:
                     txn = decoded.get(zxid) or txns.decode(encoded)
                     result, effects = batch.apply(txn)
@@ -324,12 +374,16 @@ class Writer:
                 lmdb_txn.put(schema.log_key(last), value, append=True)
                 if self.trimming:
                     self._trim(lmdb_txn)
+                if last >= self._fuzzy_upto:
+                    fuzzy.end(lmdb_txn, last)
         except lmdb.Error as e:
             free_bytes = self._replica.free_bytes()
             what = f"LMDB could not commit {len(proposals)} txns"
             raise storage_error(e, what, free_bytes) from e
         for zxid, _ in proposals:
             decoded.pop(zxid, None)
+        if last >= self._fuzzy_upto:
+            self._exact()
         tail = self.tail
         while tail and tail[0].zxid <= last:
             tail.popleft()
@@ -348,6 +402,15 @@ class Writer:
 
     # ---- the log's front
 
+    def keep_log(self, after: int) -> Callable[[], None]:
+        """Trim nothing behind this zxid until what is returned is called."""
+        self._kept.append(after)
+
+        def release() -> None:
+            self._kept.remove(after)
+
+        return release
+
     def _front_bytes(self) -> int:
         """Log bytes in front of the oldest batch that is kept."""
         with self._env.begin() as lmdb_txn:
@@ -365,9 +428,10 @@ class Writer:
 
     def _trim(self, lmdb_txn: lmdb.Transaction) -> None:
         """Drop the oldest batches, at most twice as many as came; the newest always stays."""
+        kept = min(self._kept, default=self.applied)
         for _ in range(LOG_TRIM_BATCHES_MAX):
             key, value = scan.first(lmdb_txn, schema.LOG)
-            if schema.zxid_of(key) >= self.applied:
+            if schema.zxid_of(key) >= self.applied or schema.zxid_of(key) > kept:
                 return
             if txnlog.last_uses_of(value):
                 for _, effects in txnlog.entries(schema.zxid_of(key), value):
@@ -392,9 +456,13 @@ class Writer:
         }
 
     def begin_checkpoint(self) -> None:
-        """Start one in the background; only right after a commit or on an idle writer."""
-        self._replica.checkpointer.begin(**self._mark())
+        """Start one in the background; only right after a commit or on an idle writer.
+
+        A member whose journal is damaged takes none until a snapshot has made it whole.
+        """
         self.changed_bytes = 0
+        if not self._replica.journal_damaged:
+            self._replica.checkpointer.begin(**self._mark())
 
     @property
     def checkpointing(self) -> bool:
@@ -422,6 +490,28 @@ class Writer:
             self._replica.abandon()
             return
         self._replica.close(**self._mark())
+
+
+def _plant(lmdb_txn: lmdb.Transaction) -> None:
+    """The nodes that every tree begins with (reference E1). Their times and zxids are zero."""
+    totals = Totals(ephemerals=0, next_acl_id=1, next_data_id=1)
+    encoded = acls.encode(acls.READ_ALL)
+    for path, children, acl_id in (
+        (paths.ROOT, 1, -1), (paths.ZOOKEEPER, 2, -1), (paths.QUOTA, 0, -1),
+        (paths.CONFIG, 0, totals.next_acl_id),
+    ):  # fmt: skip
+        value = nodes.create(path, b"", zxid=0, time_ms=0, owner=0, acl_id=acl_id)
+        if path == paths.CONFIG:
+            value = nodes.with_acl(value, path, acl_id=acl_id, aversion=-1)
+        if children:
+            value = nodes.with_children(value, path, cversion=0, children=children, pzxid=0)
+        lmdb_txn.put(schema.node_key(path), value)
+        totals.nodes += 1
+        totals.bytes += len(path)
+        totals.digest += nodes.digest_of(value)
+    put_acl(lmdb_txn, encoded, totals.next_acl_id)
+    totals.next_acl_id += 1
+    lmdb_txn.put(schema.log_key(0), txnlog.encode(0, totals, 0, []))
 
 
 def wall_ms() -> int:

@@ -186,37 +186,63 @@ def with_children(value: bytes, path: bytes, *, cversion: int, children: int, pz
     return _encode(path, fields, value[BODY:])
 
 
-def restored(
-    path: bytes,
-    data: bytes | None,
-    persisted: tuple[int, ...],
-    *,
-    children: int,
-    data_id: int = 0,
-    long_name: bytes | None = None,
-) -> bytes:
-    """A value from a snapshot.
+# ---- as a snapshot keeps it
 
-    Shape:  `persisted`: ACL id, czxid, mzxid, ctime, mtime, version, cversion as stored, aversion,
-            owner, pzxid.
-    """
-    acl, czxid, mzxid, ctime, mtime, version, cversion, aversion, owner, pzxid = persisted
+# Of a Znode, behind the data: ACL id, czxid, mzxid, ctime, mtime (8 bytes each), version, cversion
+# as stored, aversion (4 each), owner, pzxid (8 each). Source: StatPersisted.
+FIXED: Final = struct.Struct(">qqqqqiiiqq")
+_FIXED_OWNER: Final = slice(52, 60)
+_RESTORED: Final = struct.Struct(">IBI4s8s44si4s8sii8s")
+_NO_OWNER: Final = bytes(8)
+_INT: Final = struct.Struct(">i")
+
+
+def from_fixed(
+    path: bytes, data: bytes | None, fixed: bytes, data_id: int = 0, long_name: bytes | None = None
+) -> bytes:
+    """A value from a snapshot, with no children; `adopted` enters them."""
     flags, crc, length, tail = _body(path, data, data_id)
     if long_name is not None:
         flags |= LONG_NAME
         tail = _LENGTH.pack(len(long_name)) + long_name + tail
-    shown_owner = owner if is_ephemeral(owner) else 0
-    fields = (
-        flags, crc, cversion, owner, acl, czxid, mzxid, ctime, mtime, version,
-        0, aversion, shown_owner, length, children, pzxid,
+    digest = 0
+    if not path.startswith(b"/zookeeper/"):
+        digest = crc32(fixed[8:24] + fixed[60:] + fixed[24:60], crc)
+    cversion, owner = fixed[44:48], fixed[_FIXED_OWNER]
+    shown_owner = owner
+    if owner != _NO_OWNER and not is_ephemeral(int.from_bytes(owner, "big", signed=True)):
+        shown_owner = _NO_OWNER
+    shown = wrap_int(2 * _INT.unpack(cversion)[0])
+    return (
+        _RESTORED.pack(
+            digest, flags, crc, cversion, owner, fixed[:44], shown, fixed[48:52], shown_owner,
+            length, 0, fixed[60:],
+        )
+        + tail
     )  # fmt: skip
-    return _encode(path, fields, tail)
+
+
+def adopted(value: bytes, children: int) -> bytes:
+    """A value from a snapshot with so many children."""
+    shown = wrap_int(2 * unpack(value)[CVERSION] - children)
+    return value[:65] + _INT.pack(shown) + value[69:85] + _INT.pack(children) + value[89:]
+
+
+def fixed_of(value: bytes) -> bytes:
+    """The inverse of `from_fixed`: what a snapshot keeps of a node beside its path and data."""
+    return value[21:65] + value[9:13] + value[69:73] + value[13:21] + value[89:97]
+
+
+def restored(
+    path: bytes, data: bytes | None, persisted: tuple[int, ...], *, children: int
+) -> bytes:
+    """A value from the numbers of a snapshot; `persisted` in the order of `FIXED`."""
+    return adopted(from_fixed(path, data, FIXED.pack(*persisted)), children)
 
 
 def persisted_of(value: bytes) -> tuple[int, ...]:
-    """The inverse of `restored`: what a snapshot keeps of a node beside its path and data."""
-    f = unpack(value)
-    return (f[5], f[6], f[7], f[8], f[9], f[10], f[3], f[12], f[4], f[16])
+    """The numbers that a snapshot keeps of a node, in the order of `FIXED`."""
+    return FIXED.unpack(fixed_of(value))
 
 
 def digest_of(value: bytes) -> int:
