@@ -464,7 +464,7 @@ class Loop:
         """Release what waited, and send."""
         writer = self.writer
         self.prep.applied(writer.applied)
-        self._release(writer.applied)
+        self._release(self.newest)  # the epoch's beginning is behind all before it, too
         self.ports.send(writer.applied)
         if writer.unlooked_bytes * _LOOKS_FOR_A_RESERVE >= self.settings.disk_reserve_bytes:
             self.on_growth()
