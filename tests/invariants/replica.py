@@ -152,7 +152,13 @@ class Replica:
 
     def start(self) -> Replica:
         """Start, and wait until clients are served; the port is the same from then on."""
-        process = self.launch()
+        self.launch()
+        return self.await_ready()
+
+    def await_ready(self) -> Replica:
+        """Wait for a start that was begun."""
+        process = self._process
+        assert process is not None
         ready = wait_for(lambda: _READY.search(self.output) or process.poll() is not None)
         assert isinstance(ready, re.Match), self.output
         self.port = int(ready[1])
