@@ -91,7 +91,7 @@ def integer(text: str, bits: int) -> int | None:
 
 def words_of(line: str) -> list[str]:
     """The words of a line; quotes hold one together."""
-    words = _WORD.findall(line)
+    words = _WORD.findall(line.strip())
     return [quoted[2] if (quoted := _QUOTED.fullmatch(word)) else word for word in words]
 
 

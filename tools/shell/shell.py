@@ -143,7 +143,7 @@ class Shell:
     async def completions(self, word: str, *, is_first: bool) -> list[str]:
         """What a word that has been begun may become: a command, or a path."""
         if is_first:
-            return [name for name in NAMES if name.startswith(word)]
+            return [f"{name} " for name in NAMES if name.startswith(word)]
         if not word.startswith("/") or not self.link.is_alive:
             return []
         parent, _, begun = word.rpartition("/")

@@ -155,11 +155,7 @@ def _hex(number: int) -> str:
 
 def _date(milliseconds: int) -> str:
     """As Java's Date.toString: Sat Nov 21 14:36:59 UTC 2026."""
-    try:
-        moment = time.localtime(milliseconds // 1000)
-    except (OverflowError, OSError, ValueError):  # no time that this machine's calendar knows
-        return f"{milliseconds} ms"
-    return time.strftime("%a %b %d %H:%M:%S %Z %Y", moment)
+    return time.strftime("%a %b %d %H:%M:%S %Z %Y", time.localtime(milliseconds // 1000))
 
 
 def hex_dump(data: bytes) -> str:
