@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1)
     group.addoption("--results", type=Path, help="JSON-lines file to append to")
     group.addoption("--work-dir", type=Path, default=REPOSITORY / "build" / "bench")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--size") == "smoke":
+        # That a function can be measured is seen after a few calls.
+        config.option.benchmark_max_time = Decimal("0.005")
+        config.option.benchmark_min_rounds = 2
 
 
 def _size(config: pytest.Config) -> Size:

@@ -49,6 +49,10 @@ class Start(Workload):
         is_main = self.nodes in (0, 1_000_000)
         return "main" if is_main else "more"
 
+    @property
+    def smoke(self) -> bool:
+        return self.nodes != 100_000
+
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         count = arena.size.scaled(self.nodes)
         left = trees.left_behind(arena, kind, count, self.data_bytes) / self.stop

@@ -1,125 +1,146 @@
 """The hot functions of a read and of a write, one by one: where a request's microseconds go.
 
-Owns:   a replica in a temporary directory, opened as the commit process opens it, never served.
 Design: the functions are called as the processes call them, over a real LMDB file, warm. What the
-        event loop, the sockets and the flush add is seen in the macro benchmarks only.
-Not here: the storage decision (test_storage.py).
+  event loop, the sockets and the flush add is seen in the macro benchmarks only.
+Not here: bytes that pass between processes and servers (test_messages.py), a worker's part with
+  its connections (test_worker.py), the storage decision (test_storage.py).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench import wire
 from bench.harness import Benchmark
-from zkstore.commit.process import Opened, open_writer
-from zkstore.jute.codec import INT_INT, buffer, pack_int
+from bench.micro.conftest import BATCH_MAX, DATA, PATH, Replica
+from zkstore.jute.codec import buffer
 from zkstore.proto import opcodes as op
 from zkstore.proto import replies, requests
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
-from zkstore.settings import Settings
 from zkstore.storage import schema
+from zkstore.storage.batches import StoredTree
 from zkstore.storage.disk import Disk
-from zkstore.storage.view import View
+from zkstore.storage.journal import Journal
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
-from zkstore.tree.auth import Providers
-from zkstore.tree.prep import Prep
-from zkstore.zab.ready import Proposal, Ready
+from zkstore.tree.apply import Batch
+from zkstore.zab.ready import Ready
 
-PATH = b"/bench/p07/k0000042"
-DATA = b"x" * 100
-BATCH = 64
-
-
-@dataclass
-class Replica:
-    """An opened replica with the node that all is done to."""
-
-    opened: Opened
-    view: View
-    prep: Prep
-    zxids: Iterator[int]
-
-    def batch(self) -> Ready:
-        """One Ready that commits a batch of setData."""
-        made = [
-            Txn(next(self.zxids), 1, 1, 1, op.SET_DATA, (PATH + b"%d" % n, DATA, n))
-            for n in range(BATCH)
-        ]
-        return Ready(committed=[Proposal(one.zxid, txns.encode(one)) for one in made])
-
-
-@pytest.fixture(scope="module")
-def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    folder: Path = tmp_path_factory.mktemp("hot")
-    settings = Settings(data_dir=str(folder), disk_reserve_bytes=1 << 20)
-    opened = open_writer(settings, Disk())
-    zxids = itertools.count(1)
-    paths = [b"/bench", b"/bench/p07", PATH, *(PATH + b"%d" % n for n in range(BATCH))]
-    made = [
-        Txn(next(zxids), 1, 1, 1, op.CREATE, (path, DATA, acls.OPEN_ENCODED, False, -1))
-        for path in paths
-    ]
-    proposals = [Proposal(one.zxid, txns.encode(one)) for one in made]
-    opened.writer.perform(Ready(append=proposals))
-    opened.writer.perform(Ready(committed=proposals))
-    with opened.writer.views.open() as view:
-        prep = Prep(
-            view, Providers.of(settings), ttl_enabled=True, close_session_paths=True,
-            now_ms=lambda: 1,
-        )  # fmt: skip
-        yield Replica(opened, view, prep, zxids)
-    opened.writer.close()
-    opened.reserve.close()
+_TEXT = PATH.decode()
+# What the commit process is given of a client: a frame without its length.
+REQUESTS = {
+    "setData": wire.request(1, wire.SET_DATA, wire.set_body(_TEXT, DATA))[4:],
+    "create": wire.request(1, wire.CREATE, wire.create_body(f"{_TEXT}-new", DATA))[4:],
+    "delete": wire.request(1, wire.DELETE, wire.delete_body(_TEXT))[4:],
+    "multi of 10 setData": wire.request(
+        1,
+        wire.MULTI,
+        wire.multi_body([(wire.SET_DATA, wire.set_body(f"{_TEXT}{n}", DATA)) for n in range(10)]),
+    )[4:],
+}
+_ZXID = 1 << 20
+TXNS = {
+    "setData": Txn(_ZXID, 1, 1, 1, op.SET_DATA, (PATH, DATA, 7)),
+    "create": Txn(_ZXID, 1, 1, 1, op.CREATE, (PATH + b"-", DATA, acls.OPEN_ENCODED, False, -1)),
+    "delete": Txn(_ZXID, 1, 1, 1, op.DELETE, (PATH,)),
+    "multi of 10 setData": Txn(
+        _ZXID, 1, 1, 1, op.MULTI,
+        ([(op.SET_DATA, (PATH + b"%d" % n, DATA, 7)) for n in range(10)],),
+    ),
+}  # fmt: skip
 
 
-SET_DATA = INT_INT.pack(1, op.SET_DATA) + buffer(PATH) + buffer(DATA) + pack_int(-1)
+class _Tree(StoredTree):
+    """The tree as the writer lends it to a batch; it remembers the ids of ACLs."""
+
+    def find_acl(self, encoded: bytes) -> int | None:
+        return -1
 
 
-def _steps(replica: Replica) -> dict[str, Callable[[], object]]:
-    """The steps, each as a call without arguments."""
+def _reads(replica: Replica) -> dict[str, Callable[[], object]]:
     value = replica.view.node(PATH)
     assert value is not None
-    fields = nodes.unpack(value)
-    made = Txn(1, 1, 1, 1, op.SET_DATA, (PATH, DATA, 7))
-
-    def prep() -> None:
-        replica.prep.abandon()
-        replica.prep.request(1, 1, SET_DATA, ())
-
     return {
-        "read: open a view": lambda: replica.opened.writer.views.open().close(),
-        "read: node key": lambda: schema.node_key(PATH),
-        "read: node": lambda: replica.view.node(PATH),
-        "read: reply": lambda: replies.reply(1, 1, buffer(DATA) + value[nodes.STAT]),
-        "write: decode": lambda: requests.read_set_data(SET_DATA, requests.BODY),
-        "write: prep": prep,
-        "write: encode the txn": lambda: txns.encode(made),
-        "write: the node's new value": lambda: nodes.with_data(
-            value, fields, PATH, DATA, zxid=2, time_ms=2, version=2
-        ),
+        "open a view": lambda: replica.opened.writer.views.open().close(),
+        "node key": lambda: schema.node_key(PATH),
+        "node": lambda: replica.view.node(PATH),
+        "reply": lambda: replies.reply(1, 1, buffer(DATA) + value[nodes.STAT]),
     }
 
 
-STEPS = (
-    "read: open a view", "read: node key", "read: node", "read: reply", "write: decode",
-    "write: prep", "write: encode the txn", "write: the node's new value",
-)  # fmt: skip
+@pytest.mark.parametrize("step", ["open a view", "node key", "node", "reply"])
+def test_read(benchmark: Benchmark, replica: Replica, step: str) -> None:
+    benchmark(_reads(replica)[step])
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_step(benchmark: Benchmark, replica: Replica, step: str) -> None:
-    benchmark(_steps(replica)[step])
+def test_decode_a_request(benchmark: Benchmark) -> None:
+    benchmark(requests.read_set_data, REQUESTS["setData"], requests.BODY)
 
 
-def test_commit_a_batch(benchmark: Benchmark, replica: Replica) -> None:
-    """64 setData into one LMDB transaction, log and tree: decode, apply, put, commit."""
-    benchmark.pedantic(
-        replica.opened.writer.perform, setup=lambda: ((replica.batch(),), {}), rounds=20
-    )
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_prep(benchmark: Benchmark, replica: Replica, request_name: str) -> None:
+    """Decoding, checks against the tree, the txn and the change in flight."""
+    frame = REQUESTS[request_name]
+
+    def prep() -> Txn:
+        replica.prep.abandon()
+        return replica.prep.request(_ZXID, 1, frame, ())
+
+    assert prep().type != op.ERROR
+    benchmark(prep)
+    replica.prep.abandon()
+
+
+@pytest.mark.parametrize("txn_name", TXNS)
+def test_encode_a_txn(benchmark: Benchmark, txn_name: str) -> None:
+    benchmark(txns.encode, TXNS[txn_name])
+
+
+@pytest.mark.parametrize("txn_name", TXNS)
+def test_decode_a_txn(benchmark: Benchmark, txn_name: str) -> None:
+    benchmark(txns.decode, txns.encode(TXNS[txn_name]))
+
+
+@pytest.mark.parametrize("txn_name", TXNS)
+def test_apply(benchmark: Benchmark, replica: Replica, txn_name: str) -> None:
+    """A txn's changes and effects, in a batch of its own; nothing is stored."""
+    writer = replica.opened.writer
+    with writer.env.begin() as lmdb_txn:
+        source = _Tree(lmdb_txn)
+
+        def apply() -> int:
+            batch = Batch(source, replace(writer.totals), writer.quotas)
+            (code, _), _ = batch.apply(TXNS[txn_name])
+            return code
+
+        assert apply() == 0
+        benchmark(apply)
+
+
+@pytest.mark.parametrize("count", [1, 16, BATCH_MAX])
+def test_commit_a_batch(benchmark: Benchmark, replica: Replica, count: int) -> None:
+    """setData into one LMDB transaction, log and tree: decode, apply, put, commit."""
+
+    def batch() -> tuple[tuple[Ready], dict[str, object]]:
+        return (Ready(committed=replica.proposals(count)),), {}
+
+    benchmark.pedantic(replica.opened.writer.perform, setup=batch, rounds=20, warmup_rounds=3)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal.create(tmp_path, Disk(), segment_bytes=1 << 22)
+    yield journal
+    journal.close()
+
+
+@pytest.mark.parametrize("count", [1, 16, BATCH_MAX])
+def test_journal_a_batch(benchmark: Benchmark, journal: Journal, count: int) -> None:
+    """One record with so many txns, flushed."""
+    payload = txns.encode(TXNS["setData"]) * count
+    benchmark.pedantic(journal.append, args=(payload,), rounds=20, warmup_rounds=3)
