@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zkstore.commit.loop import Loop
@@ -30,15 +30,16 @@ from zkstore.records import ipc
 from zkstore.tree import quota
 from zkstore.version import VERSION
 
+Part = dict[str, Any]  # what one worker reports
+
 
 class _Question:
-    """A word somebody asked, and the parts that have come in."""
+    """What all workers are asked, and the parts that have come in."""
 
-    def __init__(self, connection: Connection, word: str, ports: list[Port]) -> None:
-        self.connection = connection
-        self.word = word
+    def __init__(self, ports: list[Port], done: Callable[[dict[Port, Part]], None]) -> None:
         self.missing = set(ports)
-        self.parts: list[dict[str, Any]] = []
+        self.parts: dict[Port, Part] = {}
+        self.done = done
 
 
 class Admin:
@@ -66,17 +67,22 @@ class Admin:
             return
         if word == "stmk":
             self._trace_mask = argument
-        elif word == "srst":
+        self.gather(word, lambda parts: self._tell(connection, word, list(parts.values())))
+
+    def gather(self, what: str, done: Callable[[dict[Port, Part]], None]) -> None:
+        """Ask all workers; `done` is called once, with the parts that came in time."""
+        if what == "srst":
             self._loop.writer.reset()
             self._loop.sessions.token_deficit = Summary()
             self._loop.counters.clear()
             self._loop.ports.rejected = 0
         self._tickets += 1
         ticket = self._tickets
-        self._questions[ticket] = _Question(connection, word, self._loop.ports.ports)
+        self._questions[ticket] = _Question(self._loop.ports.ports, done)
         for port in self._loop.ports.ports:
-            port.put(ipc.GATHER, ticket, 0, word)
+            port.put(ipc.GATHER, ticket, 0, what)
         self._aio.call_later(GATHER_TIMEOUT_MS / 1000, self._answer, ticket)
+        self._loop.schedule()
 
     def _gathered(self, ticket: int, port: Port, part: object) -> None:
         question = self._questions.get(ticket)
@@ -84,24 +90,24 @@ class Admin:
             return
         assert isinstance(part, dict)
         question.missing.remove(port)
-        question.parts.append(part)
+        question.parts[port] = part
         if not question.missing:
             self._answer(ticket)
 
     def _answer(self, ticket: int) -> None:
         question = self._questions.pop(ticket, None)
-        if question is None:
-            return
-        text = fourletter.ANSWERS[question.word](self._snapshot(question))
-        connection = question.connection
+        if question is not None:
+            question.done(question.parts)
+
+    def _tell(self, connection: Connection, word: str, parts: list[Part]) -> None:
+        text = fourletter.ANSWERS[word](self._snapshot(word, parts))
         connection.port.put(ipc.TEXT, connection.number, 0, text.encode())
         self._loop.finish_turn()
 
-    def _snapshot(self, question: _Question) -> fourletter.Snapshot:
+    def _snapshot(self, word: str, parts: list[Part]) -> fourletter.Snapshot:
         """Everything that an answer may need, summed over the workers."""
         loop = self._loop
         totals = loop.writer.totals
-        parts = question.parts
         reads = spread(part["read_latency"] for part in parts)
         updates = spread(part["update_latency"] for part in parts)
         latency = spread([reads.part(), updates.part()])
@@ -116,21 +122,22 @@ class Admin:
             "sent": sum(part["sent"] for part in parts),
             "latency": latency,
             "average_latency": decimal(latency.average),
-            **self._details(question.word, parts),
+            **self._details(word, parts),
         }
-        if question.word == "mntr":
+        if word == "mntr":
             latencies = {"readlatency": reads, "updatelatency": updates}
             snapshot["metrics"] = metrics(snapshot | self._measured(parts, latencies))
         return snapshot
 
-    def _measured(
-        self, parts: list[dict[str, Any]], latencies: Mapping[str, Summary]
-    ) -> dict[str, Any]:
+    def _measured(self, parts: list[Part], latencies: Mapping[str, Summary]) -> dict[str, Any]:
         """What only `mntr` tells."""
         loop = self._loop
         totals = loop.writer.totals
         summaries = dict(latencies)
-        counters = loop.counters + Counter(connection_rejected=loop.ports.rejected)
+        counters = loop.counters + Counter(
+            connection_rejected=loop.ports.rejected,
+            digest_mismatches_count=loop.writer.digest_mismatches,
+        )
         for part in parts:
             counters.update(part["counters"])
         with loop.writer.views.open() as view:
@@ -163,7 +170,7 @@ class Admin:
             },
         }
 
-    def _details(self, word: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    def _details(self, word: str, parts: list[Part]) -> dict[str, Any]:
         """What only one word asks for, as it may be long."""
         if word == "dump":
             return self._sessions()

@@ -81,13 +81,17 @@ class Ports:
     """All workers that are connected."""
 
     def __init__(self, *, per_address_max: int, total_max: int) -> None:
-        self._per_address_max = per_address_max
-        self._total_max = total_max
+        self.limit(per_address_max, total_max)
         self._addresses: Counter[str] = Counter()
         self._rung = 0  # the zxid that watching workers were last told of
         self.ports: list[Port] = []
         self.total = 0
         self.rejected = 0
+
+    def limit(self, per_address_max: int, total_max: int) -> None:
+        """How many may be connected from now on; who is connected stays. 0: no limit."""
+        self._per_address_max = per_address_max
+        self._total_max = total_max
 
     def add(self, channel: Channel, pid: int) -> Port:
         port = Port(channel, pid)

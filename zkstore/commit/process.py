@@ -30,7 +30,9 @@ import uvloop
 
 from zkstore import lifeline
 from zkstore.commit.admin import Admin
+from zkstore.commit.control import Control
 from zkstore.commit.keeper import Keeper
+from zkstore.commit.live import LiveSettings
 from zkstore.commit.loop import Loop
 from zkstore.commit.member import Ensemble
 from zkstore.errors import (
@@ -209,18 +211,23 @@ class CommitServer:
         opened: Opened,
         aio: asyncio.AbstractEventLoop,
         on_stale_reader: Callable[[int], None] = lambda _: None,
+        on_settings: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
+        """`on_settings` is given the fields of Settings that were changed while it runs."""
         self._opened = opened
         self.loop = Loop(settings, opened.writer, Providers.of(settings), aio.call_soon)
         self.admin = Admin(self.loop, aio, replayed=opened.replayed, start_ms=opened.seconds * 1000)
         self.keeper = Keeper(self.loop, opened.replica, opened.reserve, aio, on_stale_reader)
         self.keeper.start()
+        self._live = LiveSettings(self.loop, on_settings)
+        self._control = Control(self.loop, self.admin, self._live, aio)
         self.ensemble: Ensemble | None = None
         if settings.members:
             self.ensemble = Ensemble(self.loop, opened.replica, aio)
 
     async def start(self) -> None:
-        """A member opens its ports and looks for a leader. Raises: OSError."""
+        """Open the admin socket; a member's ports, and look for a leader. Raises: OSError."""
+        await self._control.start()
         if self.ensemble is not None:
             await self.ensemble.start()
 
@@ -230,6 +237,7 @@ class CommitServer:
         def connected(channel: StreamChannel) -> None:
             port = self.loop.attach(channel, channel.peer_pid())
             ports[channel] = port
+            self._live.tell(port)
             channel.send([self.loop.writer.applied])  # the worker waits for it: we have recovered
 
         def message(items: list[Any]) -> None:
@@ -245,6 +253,7 @@ class CommitServer:
     def close(self) -> None:
         """A clean stop: what was taken in is answered first."""
         self.keeper.stop()
+        self._control.close()
         if self.ensemble is not None:
             self.ensemble.close()
         self.loop.turn()
@@ -255,6 +264,7 @@ class CommitServer:
     def abandon(self) -> None:
         """Let go of everything as a crash would."""
         self.keeper.stop()
+        self._control.close()
         if self.ensemble is not None:
             self.ensemble.close()
         self.loop.ended = True
@@ -301,6 +311,7 @@ async def _serve(
     server = CommitServer(
         settings, opened, aio,
         lambda pid: None if pid == own_pid else report("stale_reader", pid=pid),
+        lambda changed: report("settings", changed=changed),
     )  # fmt: skip
     stop = asyncio.Event()
     aio.add_signal_handler(signal.SIGTERM, stop.set)

@@ -68,7 +68,6 @@ class Sessions:
     def __init__(self, loop: Loop, server_id: int) -> None:
         settings = loop.settings
         self._loop = loop
-        self._bounds = settings.session_timeout_ms_bounds
         self.tracker = Tracker(settings.tick_time_ms)
         self.throttle = ConnectionThrottle(settings, monotonic_ms(), random.random)
         self.token_deficit = Summary()
@@ -124,7 +123,7 @@ class Sessions:
             self._resume(connection, request)
 
     def _timeout_ms(self, request: Connect) -> int:
-        least, greatest = self._bounds
+        least, greatest = self._loop.settings.session_timeout_ms_bounds
         return max(least, min(greatest, request.timeout_ms))
 
     def _create(self, connection: Connection, request: Connect) -> None:
@@ -304,6 +303,12 @@ class Sessions:
             if not answered:
                 self.dismiss(session.place, None)
             session.place = None
+
+    def terminate(self, session: Session) -> None:
+        """Close a session for the administrator, as if it had expired."""
+        if not session.closing:
+            with self._loop.source:
+                self._close(session, 0)
 
     def reopened(self, txn: Txn) -> None:
         """The closeSession txn could not be logged: the session may be closed again later."""

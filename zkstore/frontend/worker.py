@@ -452,6 +452,13 @@ class Worker:
         elif what == "crst":
             for client in clients:
                 client.stats.reset()
+        elif what == "latency":
+            self.read_latency, self.update_latency = Distribution(), Distribution()
+        elif what == "max-latency":
+            for latency in (self.read_latency, self.update_latency):
+                latency.greatest = latency.least
+        elif what == "auth-failed":
+            self.auth_failed = 0
         watches, _ = self.watches.counts()
         return {
             "connections": [fourletter.connection(c) for c in clients],

@@ -42,6 +42,7 @@ def connection(client: Any) -> dict[str, Any]:
     """What a worker tells of one connection, for `stat`, `cons` and `dump`."""
     stats = client.stats
     return {
+        "number": client.number,
         "address": client.address,
         "port": client.port,
         "outstanding": client.outstanding,

@@ -18,7 +18,6 @@ Source: QuorumPeerConfig, ServerConfig and ZooKeeperServerMain of ZooKeeper 3.9.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -154,7 +153,8 @@ class _Build:
             elif name not in config_keys.HANDLED and not name.startswith(
                 config_keys.HANDLED_FAMILIES
             ):
-                self._warn(prop, f"{prop.key} is not a setting of ZooKeeper{_similar(name)}")
+                similar = config_keys.similar(name)
+                self._warn(prop, f"{prop.key} is not a setting of ZooKeeper{similar}")
 
     def combine(self) -> None:
         """The rules that look at more than one key."""
@@ -401,9 +401,3 @@ class _Build:
             raise self._wrong(
                 self._given["datadir.autocreate"], f"there is no data in {data_dir} yet"
             )
-
-
-def _similar(name: str) -> str:
-    known = [*config_keys.UNDERSTOOD, *config_keys.HANDLED, *config_keys.NO_EFFECT]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return f" (did you mean {close[0]}?)" if close else " that zkstore knows"

@@ -13,6 +13,7 @@ Source: QuorumPeerConfig.parseProperties and the administrator's guide of ZooKee
 
 from __future__ import annotations
 
+import difflib
 from typing import Final, NamedTuple
 
 from zkstore.constants import FRAME_BYTES_MAX
@@ -344,6 +345,13 @@ def no_effect(name: str) -> NoEffect | None:
         if name.startswith(prefix):
             return NoEffect(reason)
     return None
+
+
+def similar(name: str) -> str:
+    """The end of the sentence "X is not a setting of ZooKeeper"."""
+    known = [*UNDERSTOOD, *HANDLED, *NO_EFFECT]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return f" (did you mean {close[0]}?)" if close else " that zkstore knows"
 
 
 def is_direct(name: str) -> bool:

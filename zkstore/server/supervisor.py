@@ -260,6 +260,9 @@ class Supervisor:
                 self._announce()
             case "stale_reader":
                 self._kill_stale_reader(event["pid"])
+            case "settings":
+                # For processes that start later; those that run have been told.
+                self._settings = self._settings.altered(event["changed"])
             case "suspect":
                 self._suspect(f"{child.name}: {event.get('message', 'unknown reason')}")
             case "fatal":

@@ -27,8 +27,15 @@ class ConnectionThrottle:
 
     def __init__(self, settings: Settings, now_ms: int, chance: Callable[[], float]) -> None:
         """`chance` gives a number from 0 up to 1, as random.random does."""
-        self._settings = settings
         self._chance = chance
+        self._filled_ms = self._adapted_ms = now_ms
+        self._capacity = self._tokens = 0
+        self.drop_probability = 0.0
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Take other settings; the bucket lacks as many tokens as before."""
+        self._settings = settings
         weighted = settings.connection_throttle_weight_enabled
         least = settings.connection_throttle_local_session_weight
         # A weight below a local session's would make the dearer one the cheaper.
@@ -36,12 +43,11 @@ class ConnectionThrottle:
         self._renewed = max(settings.connection_throttle_renew_session_weight, least)
         if not weighted:
             self._new = self._renewed = 1
+        lacking = self.deficit
         # The configuration counts in new sessions.
         self._capacity = settings.connection_throttle_tokens * self._new
         self._fill_count = settings.connection_throttle_fill_count * self._new
-        self._tokens = self._capacity
-        self._filled_ms = self._adapted_ms = now_ms
-        self.drop_probability = 0.0
+        self._tokens = max(0, self._capacity - lacking)
 
     @property
     def deficit(self) -> int:
