@@ -46,7 +46,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "zab": _WIRE,
     "quorum": {*_WIRE, *_PROCESS, "zab"},
     "apache": {*_WIRE, "records", "tree"},
-    "storage": {"apache", "jute", "observability", "records", "settings", "tree"},
+    "storage": {"apache", "jute", "lifeline", "observability", "records", "settings", "tree"},
     "settings": set(),
     "lifeline": set(),
     "observability": set(),
@@ -71,11 +71,11 @@ EXCEPTIONS: Final = {
     ("records.txn", "tree.acl"): "a txn carries ACLs",
     ("storage.history", "zab.ready"): "what it reads are proposals",
     ("storage.hotcopy", "proto.opcodes"): "it asks a txn for its type",
-    ("storage.history", "zab.ready"): "a proposal is what it hands out",
     ("storage.offline", "zab.ready"): "the epochs of a journal",
     ("storage.record", "zab.ready"): "a record holds what a Ready wants durable",
     ("storage.rescue", "proto.opcodes"): "it asks an effect for its type",
     ("storage.rollback", "proto.opcodes"): "it asks an effect for its type",
+    ("storage.snapshot_out", "proto.quorum"): "it begins with a packet",
     ("storage.writer", "proto.opcodes"): "it asks a txn for its type",
     ("storage.writer", "zab.ready"): "a Ready is what it performs",
     ("session.throttle", "settings"): "the throttle's numbers, as plain values",
@@ -93,7 +93,9 @@ RESERVED: Final = {
 }
 
 # Modules that nobody imports because they are started: `python -m`.
-STARTED: Final = {"__main__", "commit.process", "frontend.process"}
+STARTED: Final = {
+    "__main__", "commit.process", "frontend.process", "storage.snapshot_in", "storage.snapshot_out",
+}  # fmt: skip
 
 # In comments and code of zkstore/ and tools/; the reason is what to do instead.
 BANNED: Final = {

@@ -33,6 +33,7 @@ _pack_digest = _DIGEST.pack
 HEAD_BYTES: Final = 29
 BODY: Final = _NODE.size  # where the data begins, without a long name
 STAT: Final = slice(HEAD_BYTES, BODY)
+LENGTH: Final = slice(81, 85)  # of the data, in the Stat
 assert BODY - HEAD_BYTES == 68, BODY
 
 NULL_DATA: Final = 1
