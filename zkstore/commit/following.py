@@ -42,7 +42,7 @@ _NO_ZXID: Final = -1  # in packets that are about none
 class _Sent:
     """One request that is not answered."""
 
-    __slots__ = ("answer", "connection", "kind", "xid")
+    __slots__ = ("answer", "connection", "kind", "synced", "xid")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class _Sent:
         self.kind = kind
         # Given without a txn, once it is its turn: of the zxid in its header.
         self.answer = answer
+        self.synced = answer  # what answers a sync
 
 
 class Following:
@@ -66,8 +67,7 @@ class Following:
         self._loop = loop
         self._send_up = send_up
         self._sent: dict[int, deque[_Sent]] = {}  # by session
-        # (session, sync) that the leader has not answered, with what to answer then
-        self._syncs: deque[tuple[int, _Sent, Callable[[int], bytes]]] = deque()
+        self._syncs: deque[tuple[int, _Sent]] = deque()  # (session, sync) that the leader has
         self._reported_ms = monotonic_ms()
 
     # ---- up
@@ -87,8 +87,8 @@ class Following:
         sent = _Sent(connection, xid, kind)
         self._append(session_id, sent)
         if kind == op.SYNC:
-            path = read_buffer(frame, requests.BODY)[0]
-            self._syncs.append((session_id, sent, _synced(xid, path)))
+            sent.synced = _synced(xid, read_buffer(frame, requests.BODY)[0])
+            self._syncs.append((session_id, sent))
         elif kind == op.CLOSE_SESSION:
             connection.leaving = True
         body = frame[requests.BODY :]
@@ -116,13 +116,16 @@ class Following:
     def received(self, packet: Packet) -> None:
         """An answer of the leader, behind all that was committed before it."""
         if packet.type == quorum.PING:
+            told = quorum.decode_digest(packet.data)
+            if told is not None:
+                self._loop.writer.compare_digest(*told)
             self._send_up(packet._replace(data=quorum.encode_touches(self._heard())))
         elif packet.type == quorum.REVALIDATE:
             session_id, valid = quorum.decode_revalidated(packet.data)
             self._loop.sessions.revalidated(session_id, valid=valid)
         elif packet.type == quorum.SYNC and self._syncs:
-            session_id, sent, answer = self._syncs.popleft()
-            sent.answer = answer
+            session_id, sent = self._syncs.popleft()
+            sent.answer = sent.synced
             self._go_on(session_id, self._loop.writer.applied)
 
     def _heard(self) -> list[tuple[int, int]]:
@@ -142,6 +145,19 @@ class Following:
             sent = self._sent.get(txn.session_id)
             if sent and _answers(txn, sent[0]):
                 self._answered(txn, sent)
+            elif sent and sent[0].kind == op.SYNC:
+                self._pass_syncs(txn, sent)
+
+    def _pass_syncs(self, txn: Txn, sent: deque[_Sent]) -> None:
+        """What was sent behind a sync is answered, so the leader has answered the sync: its SYNC
+        came before this txn, and is handled behind the Ready that has both."""
+        behind = next((one for one in sent if one.kind != op.SYNC), None)
+        if behind is None or not _answers(txn, behind):
+            return
+        while sent[0] is not behind:
+            sent[0].answer = sent[0].synced
+            self._go_on(txn.session_id, txn.zxid - 1)
+        self._answered(txn, sent)
 
     def _answered(self, txn: Txn, sent: deque[_Sent]) -> None:
         one = sent.popleft()
@@ -154,7 +170,9 @@ class Following:
 
     def _go_on(self, session_id: int, zxid: int) -> None:
         """Answer what needs no txn and has its turn, behind the txn `zxid`."""
-        sent = self._sent[session_id]
+        sent = self._sent.get(session_id)
+        if sent is None:
+            return
         while sent and (answer := sent[0].answer) is not None:
             self._loop.defer(zxid, Answer(sent.popleft().connection, answer))
         if not sent:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from zkstore.commit.following import Following
 from zkstore.commit.learners import Learners
@@ -34,6 +35,8 @@ from zkstore.zab.peer import Peer
 from zkstore.zab.ready import Ready
 from zkstore.zab.timing import Timing
 
+DIGEST_MASK: Final = (1 << 64) - 1
+
 _log = logging.getLogger("zkstore.quorum")
 
 
@@ -47,7 +50,13 @@ class Ensemble:
         self.peer = Peer(
             settings.server_id,
             self.membership,
-            Timing(settings.tick_time_ms, settings.init_limit_ticks, settings.sync_limit_ticks),
+            Timing(
+                settings.tick_time_ms,
+                settings.init_limit_ticks,
+                settings.sync_limit_ticks,
+                settings.notification_interval_ms_min,
+                settings.notification_interval_ms_max,
+            ),
             StoredHistory(writer),
             writer.hard_state,
             tail[-1].zxid if tail else writer.applied,
@@ -55,7 +64,8 @@ class Ensemble:
             tail,
         )
         self.driver = Driver(
-            settings, self.membership, self.peer, aio, self._came_in, self._link_closed
+            settings, self.membership, self.peer, aio, self._came_in, self._link_closed,
+            writer.received,
         )
         self._loop = loop
         self._following: Following | None = None
@@ -104,6 +114,9 @@ class Ensemble:
         """Txns became visible."""
         if self._following is not None:
             self._following.applied(applied)
+        elif self._learners is not None and self._loop.writer.digests:
+            zxid, digest = self._loop.writer.digests[-1]
+            self.peer.set_ping_data(quorum.encode_digest(zxid, digest & DIGEST_MASK))
 
     def after(self, ready: Ready) -> None:
         """It is durable and applied."""
@@ -128,10 +141,6 @@ class Ensemble:
         """Ask a quorum whether we still lead."""
         return self.peer.confirm()
 
-    def _answer(self, link: int, packet: Packet) -> None:
-        if self.peer.leading:
-            self.peer.answer(link, packet)
-
     # ---- roles
 
     def _change(self, role: Role, *, serving: bool) -> None:
@@ -154,7 +163,7 @@ class Ensemble:
     def _serve(self, role: Role) -> None:
         loop = self._loop
         if role is Role.LEADING:
-            self._learners = Learners(loop, self._answer)
+            self._learners = Learners(loop, self.peer)
             loop.request = loop.order
             for link in self.peer.learners:
                 self._learners.opened(link)

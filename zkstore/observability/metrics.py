@@ -153,6 +153,7 @@ COUNTERS: Final = (
     "connection_rejected",
     "connection_request_count",
     "connection_revalidate_count",
+    "digest_mismatches_count",
     "large_requests_rejected",
     "request_throttle_wait_count",
     "response_bytes",

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from typing import Final
 
 from zkstore.constants import LINK_UNSENT_BYTES_MAX
+from zkstore.errors import RemoteProtocolError
 from zkstore.observability.log import Limited
-from zkstore.proto.quorum import Notification, Packet
+from zkstore.proto.quorum import INFORM, PROPOSAL, Notification, Packet
 from zkstore.quorum.election_port import ElectionPort
 from zkstore.quorum.learner_port import LearnerPort
 from zkstore.settings import Settings
@@ -31,6 +32,7 @@ from zkstore.zab.ready import Ready
 _log = logging.getLogger("zkstore.quorum")
 _TICK_MS_MAX: Final = 50  # between two looks at the clock: an election counts in 200 ms
 _LATE_MS: Final = 250
+_HOLD_TXNS: Final = (PROPOSAL, INFORM)
 _PACKET_BYTES_MORE: Final = 1 << 20  # than two frames: what Apache lets a stored txn have
 
 
@@ -45,15 +47,18 @@ class Driver:
         aio: asyncio.AbstractEventLoop,
         on_input: Callable[[], None],
         on_closed: Callable[[int], None],
+        on_txn: Callable[[Packet], None],
     ) -> None:
         """`on_input` is called when the core may have something to do, `on_closed` with each link
-        that is gone."""
+        that is gone, `on_txn` with each packet that holds a txn, before the core has it; it raises
+        RemoteProtocolError for one that nobody could apply."""
         self.peer = peer
         self._aio = aio
         self._membership = membership
         self._settings = settings
         self._on_input = on_input
         self._on_closed = on_closed
+        self._on_txn = on_txn
         tick_ms = settings.tick_time_ms
         limit = settings.connect_to_leader_limit_ticks or settings.init_limit_ticks
         self.links = LearnerPort(
@@ -155,8 +160,14 @@ class Driver:
         self._on_input()
 
     def link_packets(self, link: int, packets: list[Packet]) -> None:
-        for packet in packets:
-            self.peer.packet(link, packet)
+        try:
+            for packet in packets:
+                if packet.type in _HOLD_TXNS:
+                    self._on_txn(packet)
+                self.peer.packet(link, packet)
+        except RemoteProtocolError as e:
+            self._complain("%s: %s; closed", self.links.peer_of(link), e)
+            self.links.hang_up(link)
         self._on_input()
 
     def link_drained(self, link: int) -> None:

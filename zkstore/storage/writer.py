@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import lmdb
 
+from zkstore.apache import log as apache_log
 from zkstore.apache.replay import Replay
 from zkstore.constants import (
     ACL_BYTES_REMEMBERED_MAX,
@@ -32,10 +33,11 @@ from zkstore.constants import (
     DIGESTS_MAX,
     LOG_TRIM_BATCHES_MAX,
 )
-from zkstore.errors import StorageFailed, StorageFull
+from zkstore.errors import RemoteProtocolError, StorageFailed, StorageFull
 from zkstore.observability.log import Limited
 from zkstore.observability.metrics import Summary
 from zkstore.proto import opcodes as op
+from zkstore.proto.quorum import Packet
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
 from zkstore.storage import fuzzy, record, rollback, scan, schema, txnlog
@@ -52,6 +54,11 @@ from zkstore.zab.ready import HardState, Proposal, Ready
 _PAGE: Final = 4096
 _OVERHEAD_PAGES: Final = 6  # branches, log, free list and meta page of one commit, roughly
 REPLAY_BATCH: Final = 1000
+RECEIVED_DECODED_MAX: Final = 4096  # of a leader's txns, kept until they are applied
+_U64: Final = (1 << 64) - 1
+# Where a txn may bear the digest of the tree behind it, and how that begins (apache/log.py).
+_DIGEST_AT: Final = slice(-12, -8)
+_DIGEST_MARK: Final = b"\0\0\0\2"
 
 
 class Applied(NamedTuple):
@@ -121,6 +128,9 @@ class Writer:
         self.stalled = False  # committed txns wait for LMDB to have room
         self._complain = Limited(logging.getLogger("zkstore.storage"), logging.ERROR)
         self._slow = Limited(logging.getLogger("zkstore.storage"), logging.WARNING)
+        self._differs = Limited(logging.getLogger("zkstore.storage"), logging.ERROR)
+        self.digest_mismatches = 0  # between the leader's tree and ours
+        self._digest_compared = 0  # the last zxid at which a zkstore leader's was
         self.trimming = False  # the log is past its retention; see `review`
         self.changed_bytes = 0  # since the last checkpoint, roughly
         self.unlooked_bytes = 0  # since the keeper looked at the disk, at most
@@ -189,6 +199,17 @@ class Writer:
     def remember(self, txn: Txn) -> None:
         """Keep a txn that was made here, so that applying it need not decode it again."""
         self._decoded[txn.zxid] = txn
+
+    def received(self, packet: Packet) -> None:
+        """A leader's txn, before it is journaled: what could not be applied is not taken.
+
+        Raises: RemoteProtocolError.
+        """
+        txn = txns.decode(packet.data or b"")
+        if txn.zxid != packet.zxid:
+            raise RemoteProtocolError(f"txn {txn.zxid:#x} in a packet of {packet.zxid:#x}")
+        if len(self._decoded) < RECEIVED_DECODED_MAX:
+            self._decoded[txn.zxid] = txn
 
     def pending(self, after: int) -> list[Txn]:
         """The txns made here that are not applied, behind this zxid, in order."""
@@ -361,6 +382,8 @@ class Writer:
                 for zxid, encoded in proposals:
                     txn = decoded.get(zxid) or txns.decode(encoded)
                     result, effects = batch.apply(txn)
+                    if encoded[_DIGEST_AT] == _DIGEST_MARK:
+                        self._compare(encoded, totals.digest)
                     applied.append(_applied((txn, result)))
                     entries += (encoded, effects)
                     if not zxid % DIGEST_INTERVAL:
@@ -399,6 +422,36 @@ class Writer:
         self.changed_bytes += changed
         self.unlooked_bytes += changed + len(value)  # large data is in the value and beside it
         return applied
+
+    def _compare(self, encoded: bytes, digest: int) -> None:
+        """An Apache leader may say which digest the tree has behind a txn.
+
+        A difference is told, and no more: its JVM may count characters in another way than we.
+        """
+        if self._fuzzy:
+            return
+        _, txn, told = apache_log.split(encoded)
+        if told is not None:
+            self._check_digest(txn.zxid, told, digest)
+
+    def compare_digest(self, zxid: int, told: int) -> None:
+        """A zkstore leader says now and then which digest its tree had behind a txn."""
+        if zxid > self._digest_compared:
+            self._digest_compared = zxid
+            for at, digest in reversed(self.digests):
+                if at <= zxid:
+                    if at == zxid:
+                        self._check_digest(zxid, told, digest)
+                    return
+
+    def _check_digest(self, zxid: int, told: int, ours: int) -> None:
+        if told != ours & _U64:
+            self.digest_mismatches += 1
+            self._differs(
+                "behind txn %#x the leader's tree has digest %#x, ours %#x (a JVM that does not run"
+                " with UTF-8 counts other digests for paths that are not ASCII)",
+                zxid, told, ours & _U64,
+            )  # fmt: skip
 
     # ---- the log's front
 
