@@ -72,11 +72,11 @@ def parse(text: str) -> Address:
     return Address(host.removeprefix("[").removesuffix("]") or "localhost", int(port))
 
 
-def ask(address: Address, word: str = "srvr") -> str | None:
-    """The answer to a four-letter word; None if there is none."""
+def ask(address: Address, word: str = "srvr", seconds: float = _SECONDS_MAX) -> str | None:
+    """The answer to a four-letter word; None if there is none in time."""
     answer = b""
     try:
-        with socket.create_connection(address, _SECONDS_MAX) as connection:
+        with socket.create_connection(address, seconds) as connection:
             connection.sendall(word.encode())
             while len(answer) < _ANSWER_BYTES_MAX and (chunk := connection.recv(65536)):
                 answer += chunk
