@@ -15,7 +15,6 @@ Source: LearnerHandler, Leader.processSync, LeaderZooKeeperServer, PrepRequestPr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from zkstore.commit.sessions import monotonic_ms
@@ -27,6 +26,7 @@ from zkstore.proto import quorum
 from zkstore.proto.quorum import Packet, Request
 from zkstore.records.txn import Txn
 from zkstore.tree.auth import Identity
+from zkstore.zab.peer import Peer
 
 if TYPE_CHECKING:
     from zkstore.commit.loop import Loop
@@ -47,10 +47,9 @@ class _Learner:
 class Learners:
     """The server's side of all learners. One for each epoch that is led."""
 
-    def __init__(self, loop: Loop, answer: Callable[[int, Packet], None]) -> None:
-        """`answer(link, packet)` sends to one learner, behind the COMMITs that it was sent."""
+    def __init__(self, loop: Loop, peer: Peer) -> None:
         self._loop = loop
-        self._answer = answer
+        self._peer = peer
         self._learners: dict[int, _Learner] = {}
 
     def _learner(self, link: int) -> _Learner:
@@ -96,10 +95,15 @@ class Learners:
             data = quorum.encode_revalidated(session_id, valid)
             self._defer(link, packet._replace(data=data))
 
-    def _defer(self, link: int, packet: Packet, asked: int = 0) -> None:
+    def _defer(self, link: int, packet: Packet) -> None:
         """Answer behind all that was proposed so far."""
-        last = self._loop.core.last_proposed
-        self._loop.defer(last, lambda _: self._answer(link, packet), asked)
+
+        def answer(_: int) -> None:
+            if self._peer.leading:
+                self._peer.answer(link, packet)
+                self._loop.schedule()
+
+        self._loop.defer(self._loop.core.last_proposed, answer)
 
     def _touched(self, learner: _Learner, packet: Packet) -> None:
         sessions, now_ms = self._loop.sessions.tracker.sessions, monotonic_ms()
@@ -120,8 +124,7 @@ class Learners:
         loop = self._loop
         session_id, cxid, kind, body = request
         if kind == op.SYNC:
-            assert loop.member is not None
-            self._defer(learner.link, _SYNCED, loop.member.confirm())
+            self._peer.sync(learner.link, _SYNCED)
         elif kind == op.CREATE_SESSION:
             self._create_session(learner, request)
         elif (refused := self._refusal(learner, request)) is not None:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from zkstore.constants import OUTSTANDING_PROPOSALS_MAX
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
@@ -75,6 +75,17 @@ class LearnerLink:
     answered: int = 0  # the last round that it has
 
 
+class _Sync(NamedTuple):
+    """A learner's sync that is not answered: due behind the COMMIT of `after`, before any later one
+    (the learner tells answers by their order), and once round `round` has confirmed us. That a
+    later txn is committed says as much."""
+
+    link: int
+    packet: Packet
+    after: int
+    round: int
+
+
 class Leader:
     """The part of a Peer that leads. What it wants done goes to `log.next`.
 
@@ -105,6 +116,7 @@ class Leader:
         self._tick_ms = 0
         self._round = 0
         self._round_sent_with: Ready | None = None
+        self._syncs: deque[_Sync] = deque()
         self._anonymous = 0
         self._acks = False  # news since commits were looked at
         self._agree_on_epoch()
@@ -379,6 +391,17 @@ class Leader:
         committed = self._log.commit(min(self._reached(acked), own))
         if not committed:
             return
+        while self._syncs and self._syncs[0].after < committed[-1].zxid:
+            sync = self._syncs.popleft()
+            before = [proposal for proposal in committed if proposal.zxid <= sync.after]
+            self._tell(before)
+            del committed[: len(before)]
+            self.answer(sync.link, sync.packet)
+        self._tell(committed)
+        self._answer_syncs()
+
+    def _tell(self, committed: list[Proposal]) -> None:
+        """COMMIT these."""
         commits = [Packet(q.COMMIT, zxid) for zxid, _ in committed]
         informs = [Packet(q.INFORM, zxid, txn) for zxid, txn in committed]
         for learner in self.learners.values():
@@ -402,6 +425,19 @@ class Leader:
         learner = self.learners.get(link)
         if learner is not None:
             self._send(learner, packet)
+
+    def sync(self, link: int, packet: Packet) -> None:
+        """The answer to a learner's sync, when it is due."""
+        self._syncs.append(_Sync(link, packet, self.last_proposed, self.confirm()))
+        self._answer_syncs()
+
+    def _answer_syncs(self) -> None:
+        """Those that are due although nothing later is committed."""
+        while self._syncs and self._syncs[0].round <= self.confirmed:
+            if self._syncs[0].after > max(self._log.last_committed, self.epoch << 32):
+                return
+            sync = self._syncs.popleft()
+            self.answer(sync.link, sync.packet)
 
     # ---- time
 
@@ -435,6 +471,7 @@ class Leader:
         answered = {one.sid: one.answered for one in self._counted()}
         answered[self._sid] = self._round
         self.confirmed = max(self.confirmed, self._reached(answered))
+        self._answer_syncs()
 
     def tick(self, elapsed_ms: int) -> None:
         """Time has passed."""

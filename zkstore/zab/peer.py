@@ -165,6 +165,12 @@ class Peer:
         assert self._leader is not None
         self._leader.answer(link, packet)
 
+    def sync(self, link: int, packet: Packet) -> None:
+        """The leader's SYNC for one learner: behind the COMMITs of all that was proposed so far,
+        before any later one, and once a quorum has confirmed that no other leads."""
+        assert self._leader is not None
+        self._leader.sync(link, packet)
+
     def confirm(self) -> int:
         """Ask the learners whether they still follow: the number that `confirmed` has to reach.
 
