@@ -145,6 +145,11 @@ class Ports:
             elif news and port.watching:
                 port.channel.send([applied])
 
+    def reopen(self, applied: int) -> None:
+        """The data are in another file: nothing newer is told to a worker before this."""
+        for port in self.ports:
+            port.channel.send([applied, ipc.REOPEN, 0, 0, None])
+
     def beat(self, applied: int) -> None:
         """A sign of life to every worker, so that it answers pings for us."""
         for port in self.ports:

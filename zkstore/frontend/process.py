@@ -154,7 +154,9 @@ async def _serve(bootstrap: dict[str, Any]) -> None:
     )
     await recovered
     reader = open_reader(Path(settings.data_dir))
-    worker = Worker(settings, Providers.of(settings), Views(reader.env), aio, board)
+    views = Views(reader.env)
+    worker = Worker(settings, Providers.of(settings), views, aio, board)
+    worker.on_reopen = lambda: views.reopen(reader.reopen())
     acceptors = [
         Acceptor(socket.socket(fileno=fd), worker, board, keep_alive=settings.tcp_keep_alive)
         for fd in bootstrap["listen_fds"]

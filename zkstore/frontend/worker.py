@@ -76,6 +76,7 @@ class Worker:
         self._views = views
         self._loop = loop
         self.on_count: Callable[[int], None] = lambda _: None  # of how many clients there are
+        self.on_reopen: Callable[[], None] = lambda: None  # the data are in another file
         self.auth_failed = 0
         self._board = board or Board.of_one()
         self._given_up_bytes = 0  # of clients that went, and may be in the outbox
@@ -326,6 +327,8 @@ class Worker:
         """Replies and news: events first, then the replies, in the order of their zxids."""
         self._heartbeat = time.monotonic()
         self.applied = message[0]
+        if len(message) > 1 and message[1] == ipc.REOPEN:
+            self.on_reopen()
         if self.watches and self.applied > self.position:
             self.view().close()
         moved: dict[Client, None] = {}
@@ -355,6 +358,8 @@ class Worker:
         """Hand one item of a message to its client, which is returned."""
         if kind == ipc.GATHER:
             self._add(ipc.GATHERED, number, self.report(payload))
+            return None
+        if kind == ipc.REOPEN:
             return None
         if kind == ipc.SETTINGS:
             self._adopt(self.settings.altered(payload))

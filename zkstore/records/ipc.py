@@ -34,6 +34,7 @@ CLOSE: Final = 3  # the connection ends at once; payload: why, for the log, or N
 TEXT: Final = 4  # payload: an answer to ADMIN; then the connection ends
 GATHER: Final = 5  # connection: ticket; payload: what is asked for
 SETTINGS: Final = 6  # connection: 0; payload: {field of Settings that was changed: its value, …}
+REOPEN: Final = 7  # first in its message: the data are in another file from now on
 
 TO_COMMIT_WIDTH: Final = 3
 TO_WORKER_WIDTH: Final = 4
