@@ -261,3 +261,17 @@ def test_a_message_never_reaches_the_channels_limit() -> None:
     assert [one for piece in pieces for one in piece] == outbox
     largest = max(sum(map(len, piece[2::3])) for piece in pieces)
     assert largest < IPC_PIECE_BYTES_MAX + 700_000 < IPC_MESSAGE_BYTES_MAX
+
+
+# ---- what is counted besides
+
+
+def test_a_connection_that_its_client_ends_is_counted_and_one_that_we_end_is_not(
+    opened: Opened,
+) -> None:
+    stage = Stage(opened, Settings())
+    left, sent_away = stage.connect()[0], stage.connect()[0]
+    left.connection_lost(None)
+    sent_away.fail("for the test")
+    sent_away.connection_lost(None)
+    assert stage.worker.counters["connection_drop_count"] == 1

@@ -113,6 +113,8 @@ class Client(asyncio.Protocol):
         self.worker.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.state != CLOSED:
+            self.worker.counters["connection_drop_count"] += 1
         self.state = CLOSED
         self._transport = None
         if self._lingering is not None:

@@ -150,6 +150,7 @@ TOLD_NAMES: Final = (
 # Counters that a replica has from its start, so that a graph of one begins at zero.
 COUNTERS: Final = (
     "bytes_received_count",
+    "connection_drop_count",
     "connection_rejected",
     "connection_request_count",
     "connection_revalidate_count",
