@@ -47,11 +47,11 @@ class Driver:
         aio: asyncio.AbstractEventLoop,
         on_input: Callable[[], None],
         on_closed: Callable[[int], None],
-        on_txn: Callable[[Packet], None],
+        on_txn: Callable[[int, bytes], None],
     ) -> None:
         """`on_input` is called when the core may have something to do, `on_closed` with each link
-        that is gone, `on_txn` with each packet that holds a txn, before the core has it; it raises
-        RemoteProtocolError for one that nobody could apply."""
+        that is gone, `on_txn` with the zxid and the txn of each packet that holds one, before the
+        core has it; it raises RemoteProtocolError for a txn that nobody could apply."""
         self.peer = peer
         self._aio = aio
         self._membership = membership
@@ -163,7 +163,7 @@ class Driver:
         try:
             for packet in packets:
                 if packet.type in _HOLD_TXNS:
-                    self._on_txn(packet)
+                    self._on_txn(packet.zxid, packet.data or b"")
                 self.peer.packet(link, packet)
         except RemoteProtocolError as e:
             self._complain("%s: %s; closed", self.links.peer_of(link), e)

@@ -37,7 +37,6 @@ from zkstore.errors import RemoteProtocolError, StorageFailed, StorageFull
 from zkstore.observability.log import Limited
 from zkstore.observability.metrics import Summary
 from zkstore.proto import opcodes as op
-from zkstore.proto.quorum import Packet
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
 from zkstore.storage import fuzzy, record, rollback, scan, schema, txnlog
@@ -200,14 +199,14 @@ class Writer:
         """Keep a txn that was made here, so that applying it need not decode it again."""
         self._decoded[txn.zxid] = txn
 
-    def received(self, packet: Packet) -> None:
+    def received(self, zxid: int, encoded: bytes) -> None:
         """A leader's txn, before it is journaled: what could not be applied is not taken.
 
         Raises: RemoteProtocolError.
         """
-        txn = txns.decode(packet.data or b"")
-        if txn.zxid != packet.zxid:
-            raise RemoteProtocolError(f"txn {txn.zxid:#x} in a packet of {packet.zxid:#x}")
+        txn = txns.decode(encoded)
+        if txn.zxid != zxid:
+            raise RemoteProtocolError(f"txn {txn.zxid:#x} in a packet of {zxid:#x}")
         if len(self._decoded) < RECEIVED_DECODED_MAX:
             self._decoded[txn.zxid] = txn
 
