@@ -199,13 +199,15 @@ def test_large_requests_give_their_room_back_however_they_end(opened: Opened) ->
     gone, _ = one.connect()
     gone.data_received(bytes_of(large))
     refused, transport = two.connect()
-    refused.data_received(bytes_of(large)[:12])  # its header is enough
+    refused.data_received(bytes_of(large)[:5])
+    refused.data_received(bytes_of(large)[5:12])  # its header is enough
     assert transport.closed
     assert two.worker.counters["large_requests_rejected"] == 1
     gone.connection_lost(None)
     one.timers.run()
     answered, transport = two.connect()
-    answered.data_received(bytes_of(large))
+    for at in range(0, 700, 7):
+        answered.data_received(bytes_of(large)[at : at + 7])
     answer(two, answered, 1)
     again, transport = one.connect()
     again.data_received(bytes_of(large))

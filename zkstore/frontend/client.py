@@ -173,8 +173,10 @@ class Client(asyncio.Protocol):
         self._chunks.append(rest)
         self._have = len(rest)
         self._need = 4 + unpack_int(rest)[0] if self._have >= 4 else 4
-        if self._need > 4 + self.worker.settings.frame_size_bytes_max:
-            self._need = 12  # an oversize frame: its header is enough to refuse it
+        worker = self.worker
+        unseen = self._have < 12 and self._need > 4 + worker.plain_bytes_max
+        if unseen or self._need > 4 + worker.settings.frame_size_bytes_max:
+            self._need = 12  # a large frame: its header is enough to refuse it
 
     def _regulate(self) -> None:
         """Read from the socket only while the client's requests can be taken in."""
