@@ -3,13 +3,15 @@
 #   make serve    a durable ZooKeeper-compatible server on port 2181, data in ./data
 #   make test     linters, type checker and the whole test suite
 #
-# Also: make bench (SIZE=smoke|real), make soak (SEEDS=n), make check (no tests), make clean.
+# Also: make bench (SIZE=smoke|real, SUITE=main|server|ensemble|all), make soak (SEEDS=n),
+# make check (no tests), make clean.
 # ARGS="..." is handed on: make serve ARGS="--client-port 2182", make test ARGS="-k journal -x".
 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 SIZE ?= real
+SUITE ?= main
 SEEDS ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -30,7 +32,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy --strict zkstore tools bench
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m bench --size $(SIZE) $(ARGS)
+	$(BIN)/python -m bench --size $(SIZE) --suite $(SUITE) $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.crash.powerloss --seeds $(SEEDS) $(ARGS)

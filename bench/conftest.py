@@ -53,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    _kinds(config)  # a server that cannot be run is refused before anything else
     if config.getoption("--size") == "smoke":
         # That a function can be measured is seen after a few calls.
         config.option.benchmark_max_time = Decimal("0.005")

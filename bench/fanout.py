@@ -33,7 +33,7 @@ from bench import procs, wire
 
 _DATA: Final = b"x" * 100
 _NODE_DATA_CHANGED: Final = 3
-_WARM_UP_ROUNDS: Final = 3
+_WARM_UP_ROUNDS: Final = 2
 # Behind the header: type, state, length of the path.
 _EVENT: Final = struct.Struct(">iii")
 # Watches that are set before their answers are taken.

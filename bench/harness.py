@@ -62,7 +62,7 @@ class Size:
 
 SIZES: Final = {
     "smoke": Size("smoke", 1, 0.01, 0.05, 200, 0.0, 500, 0.002, 1, False),
-    "real": Size("real", 5, 0.5, 2.0, 10_000, 5.0, 50_000, 1.0, 10, True),
+    "real": Size("real", 5, 0.5, 2.0, 10_000, 5.0, 50_000, 1.0, 6, True),
 }
 
 

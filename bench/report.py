@@ -115,7 +115,8 @@ class Report:
 
     def summary(self) -> str:
         """README's: what a target is set for, with ratios."""
-        wanted = {target.workload for target in SERVER}
+        every = (*SERVER, *ENSEMBLE)
+        wanted = {target.workload for target in every}
         heads = [""]
         for metric in _README_METRICS:
             heads += [_COLUMNS[metric], "ratio"]
@@ -124,7 +125,7 @@ class Report:
             if row.workload in wanted and row.metrics.keys() >= {"p50_us", "p99_us"}:
                 cells.append([_title(row), *self._own_and_ratio(row, _README_METRICS)])
         others = [["", "zkstore", "ratio"]]
-        for target in SERVER:
+        for target in every:
             found = self._row(target.workload)
             if found and "p99_us" not in found.metrics and target.metric in found.metrics:
                 title = f"{_title(found)}: {_COLUMNS[target.metric]}"
