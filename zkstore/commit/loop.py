@@ -224,6 +224,11 @@ class Loop:
         self.confirmed_round = 0
         self.schedule()
 
+    def moved(self) -> None:
+        """Another tree stands in place of the old one."""
+        self.prep.abandon()
+        self.ports.reopen(self.writer.applied)
+
     # ---- from the workers
 
     def attach(self, channel: Channel, pid: int = 0) -> Port:

@@ -23,6 +23,7 @@ from zkstore.commit.following import Following
 from zkstore.commit.learners import Learners
 from zkstore.commit.loop import Loop
 from zkstore.commit.ports import Connection
+from zkstore.commit.transfers import Transfers
 from zkstore.errors import LogTrimmed, RemoteProtocolError, ZkstoreError
 from zkstore.proto import quorum
 from zkstore.proto.quorum import Packet, Role
@@ -67,17 +68,28 @@ class Ensemble:
             settings, self.membership, self.peer, aio, self._came_in, self._link_closed,
             writer.received,
         )
+        self._transfers = Transfers(loop, replica, self.peer, self.driver.links, aio)
+        self._aio = aio
         self._loop = loop
         self._following: Following | None = None
         self._learners: Learners | None = None
+        self._timer: asyncio.TimerHandle | None = None
         loop.join(self, self.peer)
         self._stop_serving()
 
     async def start(self) -> None:
         """Open the ports. Raises: OSError."""
         await self.driver.start()
+        self._watch()
+
+    def _watch(self) -> None:
+        self._transfers.watch()
+        self._timer = self._aio.call_later(1, self._watch)
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transfers.close()
         self.driver.close()
 
     def _came_in(self) -> None:
@@ -99,6 +111,7 @@ class Ensemble:
                     learners.pinged(link)
                 elif packet.type == quorum.UPTODATE:
                     learners.opened(link)
+                    self._transfers.up_to_date(link)
         self.driver.before(ready)
 
     def refused(self, ready: Ready, why: ZkstoreError) -> None:
@@ -129,6 +142,10 @@ class Ensemble:
             except RemoteProtocolError as e:
                 _log.warning("%s: %s; closed", self.driver.links.peer_of(link), e)
                 self.driver.links.hang_up(link)
+        for link in ready.send_snapshot:
+            self._transfers.send(link)
+        if ready.receive_snapshot is not None:
+            self._transfers.receive(ready.receive_snapshot)
 
     def _received(self, link: int, packet: Packet) -> None:
         if self._learners is not None:
@@ -173,7 +190,8 @@ class Ensemble:
         loop.serve(leading=role is Role.LEADING, epoch_began=self.peer.epoch << 32)
 
     def _link_closed(self, link: int) -> None:
-        """A learner is gone."""
+        """A link is gone."""
+        self._transfers.closed(link)
         if self._learners is not None:
             self._learners.closed(link)
 

@@ -22,6 +22,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from zkstore.constants import LINKS_MAX
@@ -58,6 +59,7 @@ class _Link(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.out: list[bytes] = []
         self.lent = False
+        self.when_drained: list[Callable[[], None]] = []
         self._decoder = Decoder(port.packet_bytes_max)
         self._silent: asyncio.TimerHandle | None = None
         self._first_packet_s = first_packet_s
@@ -93,6 +95,9 @@ class _Link(asyncio.Protocol):
             self._port.owner.link_packets(self.number, packets)
 
     def resume_writing(self) -> None:
+        for action in self.when_drained:
+            action()
+        self.when_drained.clear()
         self._port.owner.link_drained(self.number)
 
     def _hush(self) -> None:
@@ -278,6 +283,14 @@ class LearnerPort:
         return 0 if one is None else one.unsent_bytes
 
     # ---- lending
+
+    def when_drained(self, link: int, action: Callable[[], None]) -> None:
+        """Do something as soon as the peer has all that was sent; never, if the link ends first."""
+        one = self._links.get(link)
+        if one is not None and one.unsent_bytes:
+            one.when_drained.append(action)
+        elif one is not None:
+            action()
 
     def lend(self, link: int) -> tuple[int, bytes] | None:
         """Hand a link's socket to somebody else: (file descriptor to be closed by the taker, bytes
