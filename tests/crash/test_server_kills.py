@@ -38,7 +38,7 @@ def test_control_a_server_that_logs_nothing_is_found_out(
     pipelines = iter(range(10))
     server = zkstore.Server(tmp_path).start()
     with monkeypatch.context() as patched:
-        patched.setattr(Journal, "append", forget)
+        patched.setattr(Journal, "begin", forget)
         address = ("127.0.0.1", server.port)
         asyncio.run(author.write(address, ended=lambda: next(pipelines, None) is None))
         server.kill()

@@ -170,7 +170,7 @@ def test_control_a_journal_that_writes_nothing(
     accounts = asyncio.run(prepare(address))
     server.stop()
     with monkeypatch.context() as patched:
-        patched.setattr(Journal, "append", forget)
+        patched.setattr(Journal, "begin", forget)
         server.start()
         address = ("127.0.0.1", server.port)
         asyncio.run(write_and_kill(address, accounts, 100, server.kill))

@@ -435,3 +435,44 @@ def test_after_a_failed_flush_nothing_more_is_appended(tmp_path: Path) -> None:
     payloads, damaged = read_back(tmp_path)
     assert payloads in ([b"first"], [b"first", b"unknown"])
     assert not damaged
+
+
+# ---- a record that is begun
+
+
+def test_a_record_counts_once_it_is_finished(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    journal = create(tmp_path, disk=disk)
+    flushed = disk.flushes
+    position = journal.begin(b"one")
+    assert disk.flushes == flushed
+    journal.finish()
+    assert disk.flushes == flushed + 1
+    assert journal.append(b"two") > position
+    end = journal.end
+    journal.close()
+    again, payloads, damaged = recover(tmp_path, position)
+    assert (payloads, again.end, damaged) == ([b"one", b"two"], end, False)
+    again.close()
+
+
+def test_there_is_one_record_begun_at_a_time(tmp_path: Path) -> None:
+    journal = create(tmp_path)
+    journal.begin(b"one")
+    with pytest.raises(AssertionError):
+        journal.begin(b"two")
+    journal.finish()
+    journal.close()
+
+
+def test_a_record_that_could_not_be_finished_ends_the_journal(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    journal = create(tmp_path, disk=disk)
+    journal.begin(b"one")
+    disk.flush_fails = True
+    with pytest.raises(StorageFailed):
+        journal.finish()
+    disk.flush_fails = False
+    with pytest.raises(StorageFailed, match="failed before"):
+        journal.append(b"two")
+    journal.close()

@@ -11,9 +11,10 @@ import pytest
 
 from tests.property.stored import create, open_writer, perform, proposals, txn
 from zkstore.constants import INLINE_DATA_BYTES_MAX
-from zkstore.errors import CorruptionError, StorageFull
+from zkstore.errors import CorruptionError, StorageFailed, StorageFull
 from zkstore.proto import opcodes as op
 from zkstore.records.txn import Txn
+from zkstore.storage import writer as lmdb_writing
 from zkstore.storage.disk import Disk
 from zkstore.storage.writer import Writer
 from zkstore.zab.ready import HardState, Ready
@@ -374,3 +375,62 @@ def test_large_data_is_kept_while_the_log_may_need_it(tmp_path: Path) -> None:
         assert value is not None and view.data(value) == LARGE
     assert data_ids(writer) == 1
     writer.close()
+
+
+# ---- applied while the device writes
+
+
+class WatchedDisk(Disk):
+    """Tells at each flush of the journal what is visible."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writer: Writer | None = None
+        self.seen: list[int] = []
+        self.fails = False
+
+    def flush(self, fd: int) -> None:
+        if self.writer is not None and "journal" in self.path_of(fd):
+            with self.writer.views.open() as view:
+                self.seen.append(view.applied)
+            if self.fails:
+                raise StorageFailed("flush")
+        super().flush(fd)
+
+
+def test_nothing_is_visible_before_it_is_durable(tmp_path: Path) -> None:
+    """What a Ready appends may be committed by it: LMDB commits behind the journal's flush."""
+    disk = WatchedDisk()
+    disk.writer = writer = open_writer(tmp_path, disk=disk)
+    for zxid in (1, 2):
+        batch = proposals([create(zxid, b"/n%d" % zxid)])
+        assert [one.txn.zxid for one in writer.perform(Ready(append=batch, committed=batch))] == [
+            zxid
+        ]
+    assert disk.seen == [0, 1]
+    disk.fails = True
+    batch = proposals([create(3, b"/n3")])
+    with pytest.raises(StorageFailed):
+        writer.perform(Ready(append=batch, committed=batch))
+    assert writer.applied == 2
+    assert names(writer) == [b"n1", b"n2"]
+    crash(writer)
+
+
+def test_the_record_is_durable_though_lmdb_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = WatchedDisk()
+    disk.writer = writer = open_writer(tmp_path, disk=disk)
+    batch = proposals([create(1, b"/a")])
+    with monkeypatch.context() as patched:
+        patched.setattr(lmdb_writing, "write_batch", _no_room)
+        assert writer.perform(Ready(append=batch, committed=batch)) == []
+    assert writer.stalled and disk.seen == [0]
+    assert [one.txn.zxid for one in writer.retry()] == [1]
+    assert disk.seen == [0]
+    writer.close()
+
+
+def _no_room(*_: object) -> None:
+    raise lmdb.MapFullError("no room")

@@ -37,6 +37,7 @@ from zkstore.proto import replies, requests
 from zkstore.records import ipc
 from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
+from zkstore.session.tracker import Session
 from zkstore.settings import Settings
 from zkstore.storage.view import View
 from zkstore.storage.writer import Applied, Writer, wall_ms
@@ -45,13 +46,14 @@ from zkstore.tree.auth import Providers
 from zkstore.tree.keeper_prep import KeeperPrep
 from zkstore.tree.quota import Enforcer
 from zkstore.zab.core import Core
-from zkstore.zab.ready import HardState, Proposal, Ready
+from zkstore.zab.ready import Proposal, Ready
 
 _log = logging.getLogger("zkstore.commit")
 _XID_TYPE = INT_INT.unpack_from
 _LOOKS_FOR_A_RESERVE: Final = 8  # at the disk, while as much as the reserve is written
 _UNCHECKED: Final = 16  # requests between two looks at the limits of a batch
 _TXN_BYTES: Final = BATCH_BYTES_MAX // BATCH_REQUESTS_MAX  # that a txn counts for, besides its own
+_APART: Final = frozenset((op.SYNC, op.CLOSE_SESSION, op.RECONFIG))
 # What the disk has to have room for; deletes, closes and checks go on out of the reserve.
 _GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI, op.CREATE_IF_NOT_EXISTS}
 
@@ -185,7 +187,7 @@ class Loop:
         self.on_growth: Callable[[], None] = lambda: None  # a part of the reserve may be used up
         self.on_admin: Callable[[Connection, str, int], None] = lambda connection, word, value: None
         self.on_gathered: Callable[[int, Port, object], None] = lambda ticket, port, part: None
-        self._core_of_one = _core_of_one(settings, writer)
+        self._core_of_one = Core(last_logged=writer.applied)
         self.core: Consensus = self._core_of_one
         self.next_zxid = self.core.next_zxid
         self.request: Callable[[Connection, bytes], None] = self.order  # a learner sends it up
@@ -281,15 +283,15 @@ class Loop:
         while at < end and not self.batch_is_full():
             # So many requests at once as certainly fit, so that the limits are not asked each time.
             stop = min(end, at + ipc.TO_COMMIT_WIDTH * _UNCHECKED)
-            while at < stop:
-                kind = message[at]
+            some = iter(message[at:stop])
+            for kind, number, payload in zip(some, some, some, strict=True):
                 if kind == ipc.REQUEST:
-                    connection = connections.get(message[at + 1])
+                    connection = connections.get(number)
                     if connection is not None and not connection.leaving:
-                        request(connection, message[at + 2])
+                        request(connection, payload)
                 else:
-                    self._other(port, kind, message[at + 1], message[at + 2])
-                at += ipc.TO_COMMIT_WIDTH
+                    self._other(port, kind, number, payload)
+            at = stop
         return at
 
     def schedule(self) -> None:
@@ -343,14 +345,29 @@ class Loop:
         if session is None:
             return  # the session has another connection by now; this one is being closed
         xid, kind = _XID_TYPE(frame)
+        apart = kind in _APART or session.closing or self.full or self.writer.stalled
+        if apart and self._order_apart(connection, session, xid, kind, frame):
+            return
+        try:
+            txn = self.prep.request(
+                self.next_zxid(), session.session_id, frame, connection.identities
+            )
+        except RemoteProtocolError:
+            self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
+            return
+        self._expect(txn, connection, xid)
+        if self.enforcer is not None and self.enforcer.exceeded:
+            self.quota_exceeded(self.enforcer, connection.address, session.session_id)
+
+    def _order_apart(
+        self, connection: Connection, session: Session, xid: int, kind: int, frame: bytes
+    ) -> bool:
+        """What is refused, or is no matter of the tree alone; returns whether it was either."""
+        code = None
         if kind == op.SYNC:
             self._sync(connection, xid, frame)
         elif session.closing:
-            zxid = self.next_zxid()
-            self._expect(
-                self.prep.error(zxid, session.session_id, xid, Code.SESSION_EXPIRED),
-                connection, xid,
-            )  # fmt: skip
+            code = Code.SESSION_EXPIRED
         elif self.refuses(kind):
             self._refused("disk full: session %#x's write refused", session.session_id)
             self.answer_error(connection, xid, Code.SYSTEM_ERROR)
@@ -359,19 +376,12 @@ class Loop:
             self.waiting[zxid] = (connection, xid)
         elif kind == op.RECONFIG:
             code = Code.RECONFIG_DISABLED
-            zxid = self.next_zxid()
-            self._expect(self.prep.error(zxid, session.session_id, xid, code), connection, xid)
         else:
-            try:
-                txn = self.prep.request(
-                    self.next_zxid(), session.session_id, frame, connection.identities
-                )
-            except RemoteProtocolError:
-                self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
-                return
+            return False
+        if code is not None:
+            txn = self.prep.error(self.next_zxid(), session.session_id, xid, code)
             self._expect(txn, connection, xid)
-            if self.enforcer is not None and self.enforcer.exceeded:
-                self.quota_exceeded(self.enforcer, connection.address, session.session_id)
+        return True
 
     def refuses(self, kind: int) -> bool:
         """Whether the disk has no room for this."""
@@ -482,11 +492,10 @@ class Loop:
         deferred = self._deferred
         reshape = self.prep.reshape
         for txn, (error, body) in applied:
-            zxid = txn.zxid
+            zxid, _, _, _, kind, _ = txn
             if deferred and deferred[0].after < zxid:
                 self._release(zxid - 1, confirmed=True)
             waiter = waiting.pop(zxid, None)
-            kind = txn.type
             if kind == op.CREATE_SESSION:
                 self.sessions.created(txn)
             elif kind == op.CLOSE_SESSION:
@@ -544,15 +553,3 @@ class Loop:
 def _refusal(xid: int, code: Code) -> Callable[[int], bytes]:
     """A deferred error."""
     return lambda zxid: replies.error(xid, zxid, code)
-
-
-def _core_of_one(settings: Settings, writer: Writer) -> Core:
-    """A standalone server: the ensemble whose only voter is itself."""
-    sid = settings.server_id
-    return Core(
-        sid=sid,
-        quorum=lambda acks: sid in acks,
-        last_logged=writer.applied,
-        last_committed=writer.applied,
-        hard=HardState(writer.hard_state.accepted_epoch, writer.hard_state.current_epoch),
-    )

@@ -73,9 +73,10 @@ def read_connect(frame: bytes) -> Connect:
 
 def read_header(frame: bytes) -> tuple[int, int]:
     """RequestHeader → (xid, type)."""
-    if len(frame) < BODY:
-        raise RemoteProtocolError(f"request of {len(frame)} bytes has no header")
-    xid, kind = INT_INT.unpack_from(frame)
+    try:
+        xid, kind = INT_INT.unpack_from(frame)
+    except struct.error:
+        raise RemoteProtocolError(f"request of {len(frame)} bytes has no header") from None
     return xid, kind
 
 

@@ -2,7 +2,8 @@
 
 Owns:   the files `journal.<number>` of one directory and the thread that prepares the next one.
 Invariants:
-  1. Acknowledged: when `append` returns, the record and all before it are on the device.
+  1. Acknowledged: when `append` returns, or `finish`, the record and all before it are on the
+     device.
   2. OneAtATime: record n+1 is written only after n is flushed. So at most the last record is not
      whole after a crash, and it was never acknowledged; a whole record behind one that is not whole
      means that acknowledged bytes were damaged.
@@ -293,6 +294,7 @@ class Journal:
         self._prepare_beyond = segment.size // 2
         self._in_use: deque[tuple[int, int]] = deque()  # (number, size) behind the current one
         self._broken: StorageFailed | None = None
+        self._unfinished = False  # a record is begun
         # Shared with the preparing thread, under the lock. Only whoever prepares (the thread, or
         # the caller while there is none) changes _last_number.
         self._lock = threading.Lock()
@@ -356,8 +358,19 @@ class Journal:
         Raises: StorageFull: nothing was written that counts, and the journal goes on.
                 StorageFailed: the record's fate is unknown; only recovery can tell.
         """
+        position = self.begin(payload)
+        self.finish()
+        return position
+
+    def begin(self, payload: bytes) -> JournalPosition:
+        """Write one record; it counts when `finish` has returned. Until then the caller may do what
+        need not wait for the device.
+
+        Raises: as `append`.
+        """
         if self._broken is not None:
             raise StorageFailed(f"the journal failed before: {self._broken}") from self._broken
+        assert not self._unfinished
         length = len(payload)
         size = _RECORD.size + length
         if self._offset + size > self._segment.size:
@@ -369,16 +382,27 @@ class Journal:
         try:
             self._disk.pwrite(segment.fd, head + payload, offset)
             if self.flush:
-                self._disk.flush(segment.fd)
+                self._disk.start_writing(segment.fd, offset, size)
         except StorageFailed as error:
             self._broken = error
             raise
+        self._unfinished = True
         self._offset = offset + size
         self._sequence = sequence + 1
-        if self._offset > self._prepare_beyond:
-            self._prepare_beyond = segment.size
-            self._prepare_ahead()
         return JournalPosition(segment.number, offset, sequence)
+
+    def finish(self) -> None:
+        """Flush the record that was begun. Raises: StorageFailed: its fate is unknown."""
+        try:
+            if self.flush:
+                self._disk.flush(self._segment.fd)
+        except StorageFailed as error:
+            self._broken = error
+            raise
+        self._unfinished = False
+        if self._offset > self._prepare_beyond:
+            self._prepare_beyond = self._segment.size
+            self._prepare_ahead()
 
     def recycle(self, position: JournalPosition) -> None:
         """Give up the segments that end before `position`: it is in a durable checkpoint."""

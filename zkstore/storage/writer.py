@@ -119,6 +119,7 @@ class Writer:
         self.tail: deque[Proposal] = deque()  # journaled, not applied; alone there is none
         # (last zxid, record's start)
         self._unfinished: deque[tuple[int, JournalPosition]] = deque()
+        self._begun: tuple[int, float] | None = None  # a record: its txns, seconds so far
         self._flush_warning_ms = flush_warning_ms
         self.flush_ms = Summary()  # of the journal's records
         self.batch_txns = Summary()
@@ -232,7 +233,8 @@ class Writer:
     def perform(self, ready: Ready) -> list[Applied]:
         """Do what a Ready asks; returns what became visible.
 
-        Order:  the journal's flush, then LMDB.
+        Order:  the journal's flush, then LMDB's commit. While the device is writing the record, the
+                txns are applied in an LMDB transaction that nobody sees.
         Raises: StorageFull: the journal has no room, nothing was written and nothing is committed;
                 LogTrimmed: the tree cannot be taken back that far, nothing was done;
                 StorageFailed: stop.
@@ -240,10 +242,12 @@ class Writer:
         if ready.must_sync:
             self._write(ready)
         self._unapplied += ready.committed
-        return self.retry()
+        applied = self.retry()
+        self._flush()
+        return applied
 
     def _write(self, ready: Ready) -> None:
-        """Journal a Ready: one record, one flush."""
+        """Journal a Ready: one record. `_flush` ends it."""
         append, cut = ready.append, ready.truncate_after
         if cut is not None and cut < self.applied:
             with self._env.begin() as lmdb_txn:
@@ -251,8 +255,10 @@ class Writer:
         committed = append[-1].zxid if self._alone and append else self.applied
         payload = record.encode(append, committed, ready.hard_state, cut)
         started = time.monotonic()
-        position = self._journal.append(payload)
-        self._count_flush((time.monotonic() - started) * 1000, len(append))
+        position = self._journal.begin(payload)
+        self._begun = len(append), time.monotonic() - started
+        if cut is not None or ready.hard_state is not None:
+            self._flush()
         self.hard_state = ready.hard_state or self.hard_state
         if cut is not None:
             self._truncate(cut)
@@ -262,6 +268,15 @@ class Writer:
                 self.tail.extend(append)
         if ready.hard_state is not None:
             self._settle(self.tail[-1].zxid if self.tail else self.applied)
+
+    def _flush(self) -> None:
+        """Wait until the record that was begun is durable, if there is one."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            started = time.monotonic()
+            self._journal.finish()
+            txns_flushed, writing_s = begun
+            self._count_flush((writing_s + time.monotonic() - started) * 1000, txns_flushed)
 
     def _settle(self, last: int) -> None:
         """`last` ends the journal; once we are whole, the tree holds no part of any later txn.
@@ -358,6 +373,7 @@ class Writer:
                 applied += self._commit(self._unapplied[:REPLAY_BATCH])
                 del self._unapplied[:REPLAY_BATCH]
         except StorageFull as e:
+            self._flush()
             self.stalled = True
             self._complain("%s: kept, will be tried again", e)
             return applied
@@ -398,6 +414,7 @@ class Writer:
                     self._trim(lmdb_txn)
                 if last >= self._fuzzy_upto:
                     fuzzy.end(lmdb_txn, last)
+                self._flush()
         except lmdb.Error as e:
             free_bytes = self._replica.free_bytes()
             what = f"LMDB could not commit {len(proposals)} txns"
