@@ -1,15 +1,9 @@
-"""The generators against a server that answers by rote."""
+"""The load against a server that answers by rote, by both of its loops."""
 
 from __future__ import annotations
 
 import os
-import socket
-import socketserver
-import struct
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,78 +11,7 @@ import pytest
 from bench import native, wire
 from bench.load import LoadConfig, run_load
 from bench.loop import Latencies
-from bench.sessions import SessionsConfig, run_sessions
-
-STAT = bytes(wire.STAT_SIZE)
-
-
-class Rote(socketserver.BaseRequestHandler):
-    """Answers every read and write with success, in pieces of `piece` bytes if it is set."""
-
-    server: RoteServer
-
-    def handle(self) -> None:
-        sock: socket.socket = self.request
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            wire.receive_frame(sock)
-            answer = struct.pack(">iiqi", 0, 30_000, 7, 16) + bytes(17)
-            sock.sendall(struct.pack(">i", len(answer)) + answer)
-            while self.answer(wire.receive_frame(sock)):
-                pass
-        except (wire.BenchmarkError, OSError):
-            return  # the client has gone
-
-    def answer(self, request: bytes) -> bool:
-        xid, opcode = struct.unpack_from(">ii", request)
-        self.server.answered += 1
-        refused = self.server.answered == self.server.refuse
-        body = b""
-        if opcode == wire.GET_DATA and not refused:
-            body = struct.pack(">i", 100) + bytes(100) + STAT
-        elif opcode != wire.CLOSE_SESSION and not refused:
-            body = STAT
-        error = -101 if refused else 0
-        reply = struct.pack(">iiqi", 16 + len(body), xid, 1, error) + body
-        piece = self.server.piece or len(reply)
-        if self.server.pause_s:
-            time.sleep(self.server.pause_s)
-        for offset in range(0, len(reply), piece):
-            self.request.sendall(reply[offset : offset + piece])
-        return bool(opcode != wire.CLOSE_SESSION)
-
-
-class RoteServer(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self) -> None:
-        super().__init__((wire.HOST, 0), Rote)
-        self.answered = 0
-        # The number of the reply that is an error; 0: none.
-        self.refuse = 0
-        self.piece = 0
-        self.pause_s = 0.0
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-
-@contextmanager
-def rote_server() -> Iterator[RoteServer]:
-    with RoteServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def server() -> Iterator[RoteServer]:
-    with rote_server() as server:
-        yield server
+from bench.selftest.rote import RoteServer, rote_server
 
 
 def config(server: RoteServer, **changes: Any) -> LoadConfig:
@@ -168,12 +91,6 @@ def test_a_loop_measures_what_the_server_makes_it_wait(server: RoteServer, loop:
 def test_what_does_not_fit_the_socket_is_refused(server: RoteServer) -> None:
     with pytest.raises(wire.BenchmarkError, match="in flight"):
         run_load(config(server, depth=200, data_bytes=1000))
-
-
-def test_sessions_are_counted(server: RoteServer) -> None:
-    metrics = run_sessions(SessionsConfig(server.port, 4, 0.0, 0.2, os.getpid()))
-    assert metrics["ops_per_s"] > 0
-    assert server.answered >= metrics["ops_per_s"] * 0.2
 
 
 def test_percentiles_are_of_all_requests() -> None:
