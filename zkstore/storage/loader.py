@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,8 @@ from zkstore.tree import paths
 from zkstore.tree.apply import Totals
 
 COUNTS_MAX: Final = 50_000
-_PROGRESS_NODES: Final = 10_000
+_BLOCK_NODES: Final = 2000
+_SHORT_BYTES: Final = 200  # a path that is no longer has no long name
 _NODE: Final = schema.NODE[0]
 # Of /zookeeper/config as every server makes it; its ACL's id comes before.
 _CONFIG_FIXED: Final = (0, 0, 0, 0, 0, 0, -1, 0, 0)
@@ -54,6 +56,7 @@ class Loader:
         self._known = {schema.pack_long(_OPEN_ID)}
         self._ids: dict[bytes, int] = {}
         self._counts: dict[bytes, int] = {}  # parent → children, since the last `_put_counts`
+        self._system: set[bytes] = set()  # of /zookeeper and /zookeeper/config, what has come
         self.unknown_acls: list[bytes] = []  # paths of nodes whose ACL id is of no ACL
         self.foreign_names = False  # there is a path beyond ASCII
 
@@ -88,9 +91,26 @@ class Loader:
 
     def raw_nodes(self, found: Iterable[Raw], damage: Damage) -> None:
         """The same, of nodes as they come."""
-        counts, known, add = self._counts, self._known, self._add
-        zookeeper = config = False
-        for count, (path, data, fixed) in enumerate(found):
+        rest = iter(found)
+        while block := list(islice(rest, _BLOCK_NODES)):
+            self._block(block, damage)
+            if len(self._counts) > COUNTS_MAX:
+                self._put_counts()
+            self._progress("znodes read", self.totals.nodes)
+        if not self.totals.nodes:
+            raise damage("a tree without nodes")
+        if self._lacks_config:
+            # Of a server before 3.5, which has no such node; a newer one makes it when it starts.
+            acl_id = self.acl_id(acls.encode(acls.READ_ALL))
+            self._block([(paths.CONFIG, b"", nodes.FIXED.pack(acl_id, *_CONFIG_FIXED))], damage)
+
+    def _block(self, block: list[Raw], damage: Damage) -> None:
+        """Some nodes. Hot: straight code for what most nodes are."""
+        counts, known = self._counts, self._known
+        key_of, value_of, digest_of = schema.node_key, nodes.from_fixed, nodes.digest_of
+        items: list[Item] = []
+        bytes_added = digest = 0
+        for path, data, fixed in block:
             parent = path[: path.rfind(b"/")]
             if path == paths.ROOT:
                 pass
@@ -101,49 +121,48 @@ class Loader:
             if fixed[:8] not in known:
                 self.unknown_acls.append(path)
                 fixed = _UNKNOWN + fixed[8:]
-            add(path, data, fixed)
-            if parent == paths.ZOOKEEPER or path == paths.ZOOKEEPER:
-                zookeeper = True
-                config = config or path == paths.CONFIG
             if not path.isascii():
                 self.foreign_names = True
-            if len(counts) > COUNTS_MAX:
-                self._put_counts()
-            if count % _PROGRESS_NODES == 0:
-                self._progress("znodes read", count)
-        if not self.totals.nodes:
-            raise damage("a tree without nodes")
-        if zookeeper and not config:
-            # Of a server before 3.5, which has no such node; a newer one makes it when it starts.
-            acl_id = self.acl_id(acls.encode(acls.READ_ALL))
-            add(paths.CONFIG, b"", nodes.FIXED.pack(acl_id, *_CONFIG_FIXED))
-            counts[paths.ZOOKEEPER] = counts.get(paths.ZOOKEEPER, 0) + 1
-
-    def _add(self, path: bytes, data: bytes | None, fixed: bytes) -> None:
-        """The records of one node."""
+            data_id = 0
+            long_name = None
+            if (
+                fixed[52:60] != _NO_OWNER or len(path) > _SHORT_BYTES or parent == paths.ZOOKEEPER
+                or path == paths.ZOOKEEPER or (data and len(data) > INLINE_DATA_BYTES_MAX)
+            ):  # fmt: skip
+                data_id, long_name = self._unusual(path, data, fixed, items)
+            value = value_of(path, data, fixed, data_id, long_name)
+            items.append((key_of(path), value))
+            bytes_added += len(path) + (len(data) if data else 0)
+            digest += digest_of(value)
+        self._sorter.extend(items)
         totals = self.totals
-        data_id = length = 0
-        if data is not None:
-            length = len(data)
-            if length > INLINE_DATA_BYTES_MAX:
-                data_id = totals.next_data_id
-                totals.next_data_id = data_id + 1
-                self._sorter.add(schema.data_key(data_id), data)
-        long_name = None
-        if schema.needs_long_name(path):
-            long_name = path[path.rfind(b"/") + 1 :]
-        value = nodes.from_fixed(path, data, fixed, data_id, long_name)
-        totals.nodes += 1
-        totals.bytes += len(path) + length
-        totals.digest += nodes.digest_of(value)
-        if fixed[52:60] != _NO_OWNER:
-            owner = nodes.unpack(value)[nodes.OWNER]
-            if nodes.is_ephemeral(owner):
-                totals.ephemerals += 1
-                self._sorter.add(schema.ephemeral_key(owner, path), path)
-            else:
-                self._sorter.add(schema.sweep_key(path), path)
-        self._sorter.add(schema.node_key(path), value)
+        totals.nodes += len(block)
+        totals.bytes += bytes_added
+        totals.digest += digest
+
+    def _unusual(
+        self, path: bytes, data: bytes | None, fixed: bytes, items: list[Item]
+    ) -> tuple[int, bytes | None]:
+        """Adds the records beside the node's own; returns (id of its data, long name)."""
+        data_id = 0
+        if data is not None and len(data) > INLINE_DATA_BYTES_MAX:
+            data_id = self.totals.next_data_id
+            self.totals.next_data_id = data_id + 1
+            items.append((schema.data_key(data_id), data))
+        owner = int.from_bytes(fixed[52:60], "big", signed=True)
+        if nodes.is_ephemeral(owner):
+            self.totals.ephemerals += 1
+            items.append((schema.ephemeral_key(owner, path), path))
+        elif owner:
+            items.append((schema.sweep_key(path), path))
+        if path in (paths.ZOOKEEPER, paths.CONFIG):
+            self._system.add(path)
+        long_name = path[path.rfind(b"/") + 1 :] if schema.needs_long_name(path) else None
+        return data_id, long_name
+
+    @property
+    def _lacks_config(self) -> bool:
+        return self._system == {paths.ZOOKEEPER}
 
     def _put_counts(self) -> None:
         for parent, count in self._counts.items():

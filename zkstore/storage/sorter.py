@@ -3,16 +3,19 @@
 Owns:   the temporary file; it has no name and goes with the process.
 Invariants:
   1. Bounded: at most one run is in memory while records come, a block of each run while they go.
+  2. Records of one key come out next to each other, in the order of their values.
 Design: LMDB takes records in the order of their keys at several times the speed of any other
   order, and fills its pages. A run is written in blocks by `marshal`: the fastest way there is to
-  write tuples of bytes and read them back; nobody but this process reads it.
+  write tuples of bytes and read them back; nobody but this process reads it. Runs are merged block
+  by block: what is not behind any block's end is sorted together, as Python's sort merges runs that
+  it finds at a tenth of what a heap costs.
 """
 
 from __future__ import annotations
 
-import heapq
 import marshal
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -41,6 +44,13 @@ class Sorter:
         if self._room < 0:
             self._spill()
 
+    def extend(self, items: list[Item]) -> None:
+        """Take many; few enough to be in memory beside a run."""
+        self._run += items
+        self._room -= sum(len(key) + len(value) for key, value in items) + _ITEM_BYTES * len(items)
+        if self._room < 0:
+            self._spill()
+
     def _spill(self) -> None:
         run = self._run
         run.sort()
@@ -52,20 +62,39 @@ class Sorter:
         self._room = _RUN_BYTES
 
     def items(self) -> Iterator[Item]:
-        """All records; records of one key stand next to each other."""
-        self._run.sort()
-        if not self._runs:
-            yield from self._run
-        else:
-            yield from heapq.merge(*(self._read(*run) for run in self._runs), self._run)
+        """All records."""
+        last = self._run
+        last.sort()
+        runs = [self._read(*run) for run in self._runs]
+        runs.append(last[at : at + _BLOCK_ITEMS] for at in range(0, len(last), _BLOCK_ITEMS))
+        yield from _merged(runs)
         self._file.close()
 
-    def _read(self, at: int, end: int) -> Iterator[Item]:
+    def _read(self, at: int, end: int) -> Iterator[list[Item]]:
+        """The blocks of a run."""
         while at < end:
             self._file.seek(at)
             block: list[Item] = marshal.load(self._file)
             at = self._file.tell()
-            yield from block
+            yield block
 
     def close(self) -> None:
         self._file.close()
+
+
+def _merged(runs: list[Iterator[list[Item]]]) -> Iterator[Item]:
+    """All items of runs of sorted blocks, none of which is empty."""
+    started = [(block, run) for run in runs if (block := next(run, None))]
+    blocks = [block for block, _ in started]
+    rests = [run for _, run in started]
+    while blocks:
+        end = min(block[-1] for block in blocks)
+        batch: list[Item] = []
+        for number, block in enumerate(blocks):
+            upto = bisect_right(block, end)
+            batch += block[:upto]
+            blocks[number] = block[upto:] or next(rests[number], [])
+        batch.sort()
+        yield from batch
+        rests = [run for block, run in zip(blocks, rests, strict=True) if block]
+        blocks = [block for block in blocks if block]

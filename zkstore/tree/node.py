@@ -193,7 +193,8 @@ def with_children(value: bytes, path: bytes, *, cversion: int, children: int, pz
 # as stored, aversion (4 each), owner, pzxid (8 each). Source: StatPersisted.
 FIXED: Final = struct.Struct(">qqqqqiiiqq")
 _FIXED_OWNER: Final = slice(52, 60)
-_RESTORED: Final = struct.Struct(">IBI4s8s44si4s8sii8s")
+_RESTORED: Final = struct.Struct(">IBI4s8s44s4s4s8sii8s").pack
+_NO_INT: Final = bytes(4)
 _NO_OWNER: Final = bytes(8)
 _INT: Final = struct.Struct(">i")
 
@@ -201,26 +202,29 @@ _INT: Final = struct.Struct(">i")
 def from_fixed(
     path: bytes, data: bytes | None, fixed: bytes, data_id: int = 0, long_name: bytes | None = None
 ) -> bytes:
-    """A value from a snapshot, with no children; `adopted` enters them."""
-    flags, crc, length, tail = _body(path, data, data_id)
+    """A value from a snapshot, with no children; `adopted` enters them. Hot: straight code."""
+    in_digest = not path.startswith(b"/zookeeper/")
+    crc = crc32(path) if in_digest and path != ROOT else 0
+    if data is None:
+        flags, length, tail = NULL_DATA, 0, b""
+    else:
+        crc = crc32(data, crc)
+        length = len(data)
+        flags, tail = (APART, _ID.pack(data_id)) if data_id else (0, data)
     if long_name is not None:
         flags |= LONG_NAME
         tail = _LENGTH.pack(len(long_name)) + long_name + tail
-    digest = 0
-    if not path.startswith(b"/zookeeper/"):
-        digest = crc32(fixed[8:24] + fixed[60:] + fixed[24:60], crc)
+    digest = crc32(fixed[8:24] + fixed[60:] + fixed[24:60], crc) if in_digest else 0
     cversion, owner = fixed[44:48], fixed[_FIXED_OWNER]
     shown_owner = owner
     if owner != _NO_OWNER and not is_ephemeral(int.from_bytes(owner, "big", signed=True)):
         shown_owner = _NO_OWNER
-    shown = wrap_int(2 * _INT.unpack(cversion)[0])
-    return (
-        _RESTORED.pack(
-            digest, flags, crc, cversion, owner, fixed[:44], shown, fixed[48:52], shown_owner,
-            length, 0, fixed[60:],
-        )
-        + tail
+    shown = _NO_INT if cversion == _NO_INT else _INT.pack(wrap_int(2 * _INT.unpack(cversion)[0]))
+    head = _RESTORED(
+        digest, flags, crc, cversion, owner, fixed[:44], shown, fixed[48:52], shown_owner,
+        length, 0, fixed[60:],
     )  # fmt: skip
+    return head + tail
 
 
 def adopted(value: bytes, children: int) -> bytes:
