@@ -41,13 +41,13 @@ def classpaths() -> dict[str, str]:
 
 
 @contextmanager
-def apache(classpath: str, data_dir: Path, **properties: str) -> Iterator[str]:
-    """A standalone server on `data_dir`; its address."""
+def apache(classpath: str, data_dir: Path, more: str = "", **properties: str) -> Iterator[str]:
+    """A server on `data_dir`, with `more` lines in its configuration; its address."""
     port = free_port()
     config = data_dir.parent / f"{data_dir.name}.cfg"
     config.write_text(
         f"dataDir={data_dir}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=2000\n"
-        "maxSessionTimeout=60000\n4lw.commands.whitelist=*\n"
+        "maxSessionTimeout=60000\n4lw.commands.whitelist=*\n" + more
     )
     jvm = [f"-D{name}={value}" for name, value in {**PROPERTIES, **properties}.items()]
     log_path = data_dir.parent / f"{data_dir.name}.log"

@@ -306,6 +306,26 @@ bogus and more
 }
 
 
+# Against an ensemble of one that may be reconfigured: Apache's own. The file is a configuration.
+RECONFIG: Final = Case(
+    """\
+config
+config -c
+config -w
+reconfig -add server.2=localhost:1:2;3
+config
+reconfig -s -remove 2
+reconfig -v 7 -remove 2
+reconfig -v zz -remove 2
+reconfig -file dynamic
+reconfig -remove 1
+reconfig -add nonsense
+config -s
+""",
+    nobody=True,
+)
+
+
 class Difference(NamedTuple):
     """A pattern that is replaced in both outputs before they are compared."""
 
@@ -390,19 +410,19 @@ def _lines(text: str, address: str) -> list[str]:
     return lines
 
 
-def run_ours(case: Case, address: str) -> Done:
-    return _run([sys.executable, "-m", "zkstore", "shell"], case, address)
+def run_ours(case: Case, address: str, folder: Path | None = None) -> Done:
+    return _run([sys.executable, "-m", "zkstore", "shell"], case, address, folder)
 
 
-def run_theirs(case: Case, address: str) -> Done:
+def run_theirs(case: Case, address: str, folder: Path | None = None) -> Done:
     """Raises: AssertionError without Java, or without ZKSTORE_APACHE_39."""
     java = tool("java", "default-jre-headless")
-    folder = os.environ.get(APACHE_39_VARIABLE)
-    assert folder, f"{APACHE_39_VARIABLE} names no folder of jars"
-    return _run([java, "-cp", servers.apache_classpath(folder), _MAIN], case, address)
+    jars = os.environ.get(APACHE_39_VARIABLE)
+    assert jars, f"{APACHE_39_VARIABLE} names no folder of jars"
+    return _run([java, "-cp", servers.apache_classpath(jars), _MAIN], case, address, folder)
 
 
-def _run(command: list[str], case: Case, address: str) -> Done:
+def _run(command: list[str], case: Case, address: str, folder: Path | None) -> Done:
     if not case.nobody:
         _empty(address, case.chroot)
     return subprocess.run(
@@ -411,6 +431,7 @@ def _run(command: list[str], case: Case, address: str) -> Done:
         capture_output=True,
         text=True,
         timeout=PROGRAM_SECONDS_MAX,
+        cwd=folder,
     )
 
 

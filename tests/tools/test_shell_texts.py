@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.conformance import servers
 from tests.conformance.runner import APACHE_39_VARIABLE
-from tests.tools import shell_cases
+from tests.conformance.servers import apache_classpath, free_port
+from tests.tools import apache_server, shell_cases
 from tests.tools.shell_cases import CASES, DIFFERENCES, NOBODY, Case, Done, printed
 
 # Each with the number of its attempts. Apache's own shell is judged by what was kept of it, where
 # there is one: make soak. It prints events from a thread of its own, sometimes in mid-line.
+APACHE_39: Final = os.environ.get(APACHE_39_VARIABLE)
 SHELLS: Final = [
     pytest.param(shell_cases.run_ours, 1, id="zkstore"),
     *(
         [pytest.param(shell_cases.run_theirs, 3, id="apache", marks=pytest.mark.apache)]
-        if os.environ.get(APACHE_39_VARIABLE)
+        if APACHE_39
         else []
     ),
 ]
@@ -51,6 +54,30 @@ def test_the_comparison_can_fail(address: str) -> None:
     done = shell_cases.run_ours(case, address)
     changed = Done(done.args, done.returncode, done.stdout, done.stderr + "More\n")
     assert printed(case, changed, address).text() != shell_cases.kept("one-command")
+
+
+@pytest.mark.apache
+def test_an_ensemble_is_reconfigured_alike(tmp_path: Path) -> None:
+    """By both shells, in an Apache ensemble of one."""
+    assert APACHE_39, f"{APACHE_39_VARIABLE} names no folder of jars"
+    shown = []
+    for run in (shell_cases.run_theirs, shell_cases.run_ours):
+        home = tmp_path / run.__name__
+        (home / "data").mkdir(parents=True)
+        (home / "data" / "myid").write_text("1\n")
+        member = f"server.1=127.0.0.1:{free_port()}:{free_port()}\n"
+        (home / "dynamic").write_text(member)
+        more = f"initLimit=10\nsyncLimit=5\nstandaloneEnabled=false\nreconfigEnabled=true\n{member}"
+        skip = {"zookeeper.skipACL": "yes"}
+        jars = apache_classpath(APACHE_39)
+        with apache_server.apache(jars, home / "data", more, **skip) as address:
+            done = run(shell_cases.RECONFIG, address, home)
+            text = printed(shell_cases.RECONFIG, done, address).text()
+        # A version is the zxid of its reconfig.
+        text = re.sub(r"\b1000000\w\w\b", "VERSION", text)
+        shown.append(text.replace(member.strip(), "MEMBER"))
+    assert shown[0] == shown[1]
+    assert "version No is not valid : " in shown[0]
 
 
 @pytest.mark.apache

@@ -12,6 +12,7 @@ Source: ZooKeeperMain, JLineZNodeCompleter.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,8 @@ def main(argv: list[str] | None = None) -> int:
         # A node's name or a line may hold bytes that are no text.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "replace")
+    # Why a connection was lost concerns a log; here the prompt and the errors say that it is.
+    logging.getLogger("zkstore.client").setLevel(logging.CRITICAL)
     try:
         return _run(_start(words))
     except Refused as refused:
