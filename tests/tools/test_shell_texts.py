@@ -77,7 +77,7 @@ def test_an_ensemble_is_reconfigured_alike(tmp_path: Path) -> None:
         text = re.sub(r"\b1000000\w\w\b", "VERSION", text)
         shown.append(text.replace(member.strip(), "MEMBER"))
     assert shown[0] == shown[1]
-    assert "version No is not valid : " in shown[0]
+    assert "version No is not valid :" in shown[0]
 
 
 @pytest.mark.apache
