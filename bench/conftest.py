@@ -43,7 +43,7 @@ _CHOICES: Final = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zkstore benchmarks")
     group.addoption("--size", choices=SIZES, default="smoke", help="how much to measure")
-    group.addoption("--suite", choices=_CHOICES, default="server", help="which workloads")
+    group.addoption("--suite", choices=_CHOICES, default="all", help="which workloads")
     group.addoption("--rounds", type=int, default=0, help="instead of the size's own number")
     group.addoption("--servers", default="", help="names, separated by commas")
     group.addoption("--seed", type=int, default=1)

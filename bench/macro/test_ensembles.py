@@ -46,6 +46,10 @@ class Spread(OfThree):
     def name(self) -> str:
         return f"ensemble {self.operation} {self.connections}x{self.depth}"
 
+    @property
+    def smoke(self) -> bool:
+        return self.operation == "setData" and self.depth > 1
+
     def turn(self, arena: Arena, kind: Kind) -> Metrics:
         ensemble = arena.ensemble(kind)
         alone = self.connections == 1
