@@ -2,24 +2,161 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Final
+from unittest.mock import patch
 
+from zkstore.zab.election import Election
+from zkstore.zab.leader import Leader, Stage
+from zkstore.zab.learner import Learner
 from zkstore.zab.membership import Membership
+from zkstore.zab.proposals import Log
 
 
 @dataclass(frozen=True)
 class Bugs:
-    """Of the driver and the set-up; those of the core are put in by `planted`."""
+    """Of the driver."""
 
     ack_before_flush: bool = False
     snap_is_whole: bool = False
     sync_without_round: bool = False
 
-    def membership(self, membership: Membership) -> Membership:
-        return membership
 
-    def honest(self, membership: Membership) -> Membership:
-        return membership
+NO_BUG: Final = Bugs()
+Around = Callable[..., Any]  # gets the original method, then its arguments
 
 
-NO_BUG = Bugs()
+@contextmanager
+def around(owner: type, name: str, replacement: Around) -> Iterator[None]:
+    """Put `replacement` around a method."""
+    original = getattr(owner, name)
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return replacement(original, self, *args, **kwargs)
+
+    with patch.object(owner, name, method):
+        yield
+
+
+def _head_count(original: Around, self: Membership, sids: Collection[int]) -> bool:
+    return len(set(sids)) > len(self.voters) // 2
+
+
+def _votes_without_epoch(
+    original: Around, self: Election, zxid: int, epoch: int, *, whole: bool = True
+) -> None:
+    original(self, zxid, 0, whole=whole)
+
+
+def _votes_though_damaged(
+    original: Around, self: Election, zxid: int, epoch: int, *, whole: bool = True
+) -> None:
+    original(self, zxid, epoch)
+
+
+def _commits_backwards(original: Around, self: Log, upto: int) -> list:
+    committed = original(self, upto)
+    if len(committed) > 1:
+        self.next.committed[-len(committed) :] = committed[::-1]
+    return committed
+
+
+def _ignores_trunc(original: Around, self: Learner, zxid: int) -> None:
+    pass
+
+
+def _current_epoch_first(original: Around, self: Learner, packet: Any) -> None:
+    original(self, packet)
+    self._log.remember(self._log.hard._replace(current_epoch=self.epoch))
+
+
+def _anybody_is_enough(original: Around, self: Leader, values: dict[int, int]) -> int:
+    return max(values.values())
+
+
+def _all_are_voters(original: Around, self: Leader, learner: Any, packet: Any) -> None:
+    original(self, learner, packet)
+    learner.voter = True
+
+
+def _skips_outstanding(original: Around, self: Leader, learner: Any) -> None:
+    log, outstanding = self._log, self._log.outstanding
+    self._propose_to_all()
+    log.outstanding = deque()
+    original(self, learner)
+    log.outstanding = outstanding
+
+
+def _all_have_history(original: Around, self: Leader, stage: Stage) -> set[int]:
+    return set(self._membership.voters) if stage is Stage.ACKED else original(self, stage)
+
+
+def _drops_tail(original: Around, self: Leader, sid: int, membership: Any, *args: Any) -> None:
+    log = args[-1]
+    if log.outstanding:
+        log.truncate(log.last_committed)
+        log.last_logged = log.last_appended
+    original(self, sid, membership, *args)
+
+
+def _reuses_epoch(original: Around, self: Leader) -> None:
+    self._epoch_min = max(1, self._epoch_min - 1) if not self.learners else self._epoch_min
+    original(self)
+
+
+def _commits_too_much(original: Around, self: Learner) -> None:
+    self._committed = self._log.last_appended
+    original(self)
+
+
+def _tail_not_sent(original: Around, self: Leader) -> int:
+    return self._log.last_committed
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One mistake, by which faults it shows, and within how many seeds it has to be found."""
+
+    seeds: int
+    patches: tuple[tuple[type, str, Around], ...] = ()
+    driver: Bugs = NO_BUG
+    faults: tuple[str, ...] = ()
+
+
+PLANTED: Final = {
+    "ack before flush": Bug(10, driver=Bugs(ack_before_flush=True)),
+    "vote from an old epoch": Bug(100, ((Election, "look", _votes_without_epoch),)),
+    "vote though damaged": Bug(
+        200, ((Election, "look", _votes_though_damaged),), faults=("_damage", "_crash_all")
+    ),
+    "commit out of order": Bug(10, ((Log, "commit", _commits_backwards),)),
+    "lost TRUNC": Bug(50, ((Learner, "_truncate", _ignores_trunc),), faults=("_behead",)),
+    "current epoch before data": Bug(
+        100, ((Learner, "_promise", _current_epoch_first),), faults=("_behead", "_crash_all")
+    ),
+    "COMMIT before quorum": Bug(10, ((Leader, "_reached", _anybody_is_enough),)),
+    "observers and strangers count": Bug(
+        50, ((Leader, "_greet", _all_are_voters), (Membership, "is_quorum", _head_count))
+    ),
+    "outstanding proposals skipped": Bug(50, ((Leader, "_go_live", _skips_outstanding),)),
+    "UPTODATE before quorum": Bug(50, ((Leader, "_voters", _all_have_history),)),
+    "tail dropped by a new leader": Bug(100, ((Leader, "__init__", _drops_tail),)),
+    "tail not sent by a new leader": Bug(50, ((Leader, "_end", _tail_not_sent),)),
+    "epoch used again": Bug(100, ((Leader, "_agree_on_epoch", _reuses_epoch),)),
+    "outstanding counts as committed": Bug(
+        100, ((Learner, "_serve", _commits_too_much),), faults=("_break_link", "_behead")
+    ),
+}
+
+
+@contextmanager
+def planted(bug: Bug) -> Iterator[None]:
+    """While this lasts, the core has the bug."""
+    if not bug.patches:
+        yield
+        return
+    with around(*bug.patches[0]), planted(Bug(bug.seeds, bug.patches[1:])):
+        yield

@@ -60,9 +60,7 @@ class TotalOrder:
 
     def delivered(self, before: int, zxid: int) -> None:
         known = self._before.setdefault(zxid, before)
-        check(
-            known == before, f"TotalOrder: {zxid:#x} behind {before:#x}, elsewhere behind {known:#x}"
-        )
+        check(known == before, f"TotalOrder: {zxid:#x} behind {before:#x} and {known:#x}")
 
 
 class Agreement:

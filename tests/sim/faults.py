@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from tests.sim.network import Weather
@@ -15,19 +15,21 @@ _SECOND: Final = 1_000_000
 
 
 class Faults:
-    """Makes faults until a given time, then mends everything."""
+    """Makes faults until end(), which mends everything."""
 
-    def __init__(self, world: World, until: int) -> None:
+    def __init__(self, world: World, kinds: Collection[str] = ()) -> None:
+        """`kinds`: names of the faults to make; none: the seed chooses."""
         self._world = world
-        self._until = until
         random = world.random
-        kinds: list[Callable[[], None]] = [
-            self._crash, self._crash_leader, self._crash_all, self._isolate, self._split,
-            self._deafen, self._break_link, self._stall_link, self._slow_disk, self._skew,
-            self._pause, self._storm, self._damage,
+        every: list[Callable[[], None]] = [
+            self._crash, self._crash_leader, self._behead, self._crash_all, self._isolate,
+            self._isolate_leader, self._split, self._deafen, self._break_link, self._stall_link,
+            self._slow_disk, self._skew, self._pause, self._pause_leader, self._storm,
+            self._damage,
         ]  # fmt: skip
-        self._kinds = random.sample(kinds, random.randint(1, 6))
-        self._gap = random.choice((200_000, 600_000, 1_500_000))
+        chosen = random.sample(every, random.randint(1, 6))
+        self._kinds = [one for one in every if one.__name__ in kinds] if kinds else chosen
+        self._gap = random.choice((200_000, 600_000, 1_200_000))
         self._ended = False
         world.schedule(random.randint(0, 2 * _SECOND), self._one)
 
@@ -55,8 +57,9 @@ class Faults:
                 node.resume()
         world.network.wake()
 
-    def _later(self, call: Callable[[], None], longest: int = 2 * _SECOND) -> None:
+    def _later(self, call: Callable[[], None]) -> None:
         """Mend something after a while; at the end of all faults it is mended anyhow."""
+        longest = self._world.random.choice((_SECOND // 4, _SECOND, 4 * _SECOND))
 
         def run() -> None:
             if not self._ended:
@@ -86,6 +89,16 @@ class Faults:
     def _crash_leader(self) -> None:
         self._down(self._leader())
 
+    def _behead(self, patience: int = 400) -> None:
+        """The leader dies with a proposal in its journal that nobody else has got."""
+        node = self._leader()
+        last = node.disk.log[-1].zxid if node.disk.log else 0
+        if node.up and node.peer.leading and last > node.peer.last_committed:
+            self._world.network.forget(node)
+            self._down(node)
+        elif patience and not self._ended:
+            self._world.schedule(500, self._behead, patience - 1)
+
     def _crash_all(self) -> None:
         for node in list(self._world.nodes.values()):
             if self._world.random.random() < 0.8:
@@ -100,7 +113,12 @@ class Faults:
             self._down(node, damage=True)
 
     def _pause(self) -> None:
-        node = self._world.random.choice((self._any(), self._leader()))
+        self._stop(self._any())
+
+    def _pause_leader(self) -> None:
+        self._stop(self._leader())
+
+    def _stop(self, node: Node) -> None:
         if node.up and not node.paused:
             self._world.trace(node, "pause", "")
             node.paused = True
@@ -132,7 +150,12 @@ class Faults:
         self._later(heal)
 
     def _isolate(self) -> None:
-        node = self._world.random.choice((self._any(), self._leader()))
+        self._surround(self._any())
+
+    def _isolate_leader(self) -> None:
+        self._surround(self._leader())
+
+    def _surround(self, node: Node) -> None:
         others = [sid for sid in self._world.nodes if sid != node.sid]
         self._cut({(node.sid, sid) for sid in others} | {(sid, node.sid) for sid in others})
 

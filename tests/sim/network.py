@@ -173,6 +173,12 @@ class Network:
                 one.held = False
                 one.push(Eof())
 
+    def forget(self, node: Node) -> None:
+        """What it has sent is lost: it was still in its own buffers."""
+        for pipe in self.pipes:
+            if pipe.source is node:
+                pipe.items.clear()
+
     def crashed(self, node: Node) -> None:
         """All its links end; what has left is still under way."""
         for pipe in self.pipes:

@@ -56,8 +56,8 @@ class Node:
         self._ticked_at = self.world.now
         self._later: list[Callable[[], None]] = []  # while paused
         self.peer = Peer(
-            self.sid, self.world.membership, self.world.timing, self.disk, self.disk.hard,
-            self.disk.last_logged, self.disk.applied, self.disk.tail(),
+            self.sid, self.world.membership_of(self.sid), self.world.timing, self.disk,
+            self.disk.hard, self.disk.last_logged, self.disk.applied, self.disk.tail(),
         )  # fmt: skip
         self._tick()
         self._touch()
@@ -173,6 +173,7 @@ class Node:
             self._performing = False
             self.peer.not_whole("the log does not reach so far back")
             return
+        world.truncations += truncate is not None
         if world.bugs.ack_before_flush:
             self._send(ready.send_after_sync)
             ready.send_after_sync.clear()

@@ -476,7 +476,8 @@ class Leader:
     def tick(self, elapsed_ms: int) -> None:
         """Time has passed."""
         timing = self._timing
-        self._phase_ms += elapsed_ms
+        if not any(one.voter and one.stage is Stage.SNAPSHOT for one in self.learners.values()):
+            self._phase_ms += elapsed_ms  # a large tree may take longer than initLimit
         if not self.established and self._phase_ms > timing.init_ms:
             self.ended = "no quorum within initLimit"
         for learner in list(self.learners.values()):
