@@ -14,6 +14,7 @@ Design: LMDB takes records in the order of their keys at several times the speed
 from __future__ import annotations
 
 import marshal
+import os
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -35,8 +36,9 @@ class Sorter:
         self._directory = directory
         self._run: list[Item] = []
         self._room = _RUN_BYTES
-        self._runs: list[tuple[int, int]] = []  # (offset, end) in the file
+        self._runs: list[list[tuple[int, int]]] = []  # (offset, size) of each block in the file
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `close`
+        self._end = 0  # of the file
 
     def add(self, key: bytes, value: bytes) -> None:
         self._run.append((key, value))
@@ -54,10 +56,13 @@ class Sorter:
     def _spill(self) -> None:
         run = self._run
         run.sort()
-        start = self._file.tell()
+        blocks = []
         for at in range(0, len(run), _BLOCK_ITEMS):
-            marshal.dump(run[at : at + _BLOCK_ITEMS], self._file)
-        self._runs.append((start, self._file.tell()))
+            block = marshal.dumps(run[at : at + _BLOCK_ITEMS])
+            self._file.write(block)
+            blocks.append((self._end, len(block)))
+            self._end += len(block)
+        self._runs.append(blocks)
         self._run = []
         self._room = _RUN_BYTES
 
@@ -65,17 +70,16 @@ class Sorter:
         """All records."""
         last = self._run
         last.sort()
-        runs = [self._read(*run) for run in self._runs]
+        self._file.flush()
+        runs = [self._read(run) for run in self._runs]
         runs.append(last[at : at + _BLOCK_ITEMS] for at in range(0, len(last), _BLOCK_ITEMS))
         yield from _merged(runs)
         self._file.close()
 
-    def _read(self, at: int, end: int) -> Iterator[list[Item]]:
+    def _read(self, blocks: list[tuple[int, int]]) -> Iterator[list[Item]]:
         """The blocks of a run."""
-        while at < end:
-            self._file.seek(at)
-            block: list[Item] = marshal.load(self._file)
-            at = self._file.tell()
+        for at, size in blocks:
+            block: list[Item] = marshal.loads(os.pread(self._file.fileno(), size, at))
             yield block
 
     def close(self) -> None:
