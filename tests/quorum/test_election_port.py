@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.quorum.voter import LOCALHOST, Voter, bounded, free_ports, membership, until
+from tests.quorum.voter import LOCALHOST, PRODUCTION, Voter, bounded, free_ports, membership, until
 from zkstore.constants import ELECTION_STRANGERS_MAX, NOTIFICATION_BYTES_MAX
 from zkstore.proto.quorum import (
     ElectionDecoder,
@@ -261,7 +261,7 @@ def test_bad_peers_are_closed_and_nobody_else(
         port.close()
 
     with caplog.at_level(logging.WARNING):
-        bounded(story)
+        bounded(story, loops=PRODUCTION)
     assert 1 <= len([r for r in caplog.records if "; closed" in r.getMessage()]) <= 10
 
 
@@ -338,6 +338,8 @@ def test_addresses_are_tried_in_turn_and_names_resolved_each_time(
 ) -> None:
     dead, live = free_ports(2)
     lookups: list[str] = []
+    # uvloop does not ask Python's socket module for a name.
+    loops = (asyncio.new_event_loop,)
     real = socket.getaddrinfo
 
     def getaddrinfo(host: str, *arguments: object, **options: object) -> object:
@@ -363,7 +365,7 @@ def test_addresses_are_tried_in_turn_and_names_resolved_each_time(
         listener.close()
         port.close()
 
-    bounded(story)
+    bounded(story, loops=loops)
 
 
 def test_a_port_that_is_taken_is_waited_for() -> None:

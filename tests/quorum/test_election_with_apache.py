@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.quorum.voter import LOCALHOST, Voter, bounded, free_ports, membership, until
+from tests.quorum.voter import LOCALHOST, PRODUCTION, Voter, bounded, free_ports, membership, until
 from tests.tools.apache_server import classpaths
 from zkstore.proto.quorum import NOBODY, Role
 from zkstore.zab.membership import Membership
@@ -120,7 +120,7 @@ def test_we_follow_the_one_they_elect_and_its_successor(
             assert voter.election.vote[::3] == (5 - leader, 1)
             voter.stop()
 
-    bounded(story, SECONDS_MAX)
+    bounded(story, SECONDS_MAX, PRODUCTION)
 
 
 @pairs
@@ -144,7 +144,7 @@ def test_who_comes_late_joins_with_the_leaders_epoch(tmp_path: Path, pair: tuple
             voter.stop()
             observer.stop()
 
-    bounded(story, SECONDS_MAX)
+    bounded(story, SECONDS_MAX, PRODUCTION)
 
 
 @pairs
@@ -170,4 +170,4 @@ def test_they_elect_us(tmp_path: Path, pair: tuple[str, str]) -> None:
             assert NOBODY not in {n.leader for _, n in voter.heard}
             voter.stop()
 
-    bounded(story, SECONDS_MAX)
+    bounded(story, SECONDS_MAX, PRODUCTION)

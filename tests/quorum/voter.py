@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
+
+import uvloop
 
 from zkstore.proto.quorum import Notification
 from zkstore.quorum.election_port import ElectionPort
@@ -16,14 +20,27 @@ from zkstore.zab.membership import Address, Member, Membership
 TEST_S_MAX = 60.0
 LOCALHOST = "127.0.0.1"
 STEP_S = 0.01
+PORTS = range(12_000, 32_000)
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+# What the commit process runs on.
+PRODUCTION: tuple[LoopFactory, ...] = (uvloop.new_event_loop,)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at this moment, all different."""
-    sockets = [socket.create_server((LOCALHOST, 0)) for _ in range(count)]
+    """Ports that nobody has at this moment, all different.
+
+    They lie below those that the kernel gives to who dials, so that none is taken that way.
+    """
+    sockets: list[socket.socket] = []
+    for port in random.sample(PORTS, 100 * count):
+        if len(sockets) < count:
+            with suppress(OSError):
+                sockets.append(socket.create_server((LOCALHOST, port)))
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
+    assert len(ports) == count
     return ports
 
 
@@ -37,13 +54,19 @@ def membership(*sids: int, observers: tuple[int, ...] = ()) -> Membership:
     )
 
 
-def bounded(test: Callable[[], Coroutine[Any, Any, None]], seconds: float = TEST_S_MAX) -> None:
-    """Run a test in a loop of its own, and not for ever."""
+def bounded(
+    test: Callable[[], Coroutine[Any, Any, None]],
+    seconds: float = TEST_S_MAX,
+    loops: Iterable[LoopFactory] = (uvloop.new_event_loop, asyncio.new_event_loop),
+) -> None:
+    """Run a test on each kind of loop, and not for ever."""
 
     async def run() -> None:
         await asyncio.wait_for(test(), seconds)
 
-    asyncio.run(run())
+    for loop in loops:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(run())
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -63,12 +63,12 @@ class _Peer:
 
 
 class _Connection(asyncio.Protocol):
-    """One socket; `peer` is known once it is ours to use."""
+    """One socket, accepted or `dialled`; `peer` is known once it is ours to use."""
 
-    def __init__(self, port: ElectionPort, *, accepted: bool) -> None:
+    def __init__(self, port: ElectionPort, dialled: _Peer | None = None) -> None:
         self._port = port
-        self._accepted = accepted
-        self._decoder = ElectionDecoder(accepted=accepted)
+        self._dialled = dialled
+        self._decoder = ElectionDecoder(accepted=dialled is None)
         self._silence: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self.peer: _Peer | None = None
@@ -81,7 +81,9 @@ class _Connection(asyncio.Protocol):
         self._port.configure(transport.get_extra_info("socket"))
         address = transport.get_extra_info("peername")
         self.name = f"{address[0]}:{address[1]}" if address else "unknown"
-        if self._accepted:
+        if self._dialled is not None:
+            self._port.reached(self, self._dialled)
+        else:
             self._silence = asyncio.get_running_loop().call_later(
                 self._port.greeting_timeout_s, self.fail, "it did not say who it is"
             )
@@ -173,9 +175,7 @@ class ElectionPort:
         tries = self._settings.quorum_bind_retries
         while True:
             try:
-                return await loop.create_server(
-                    lambda: _Connection(self, accepted=True), host, port
-                )
+                return await loop.create_server(lambda: _Connection(self), host, port)
             except OSError:
                 tries -= 1
                 if tries == 0:
@@ -309,9 +309,7 @@ class ElectionPort:
             peer.dials += 1
             peer.is_there.clear()
             for host, port in peer.addresses:
-                connection = await self._reach(peer, host, port)
-                if connection is not None:
-                    self._introduce(peer, connection)
+                if await self._reach(peer, host, port):
                     break
             if before is not None:
                 break  # it was there a moment ago; if that was no lie it dials again
@@ -323,25 +321,23 @@ class ElectionPort:
         if peer.sid not in self._members:
             self._forget(peer)
 
-    async def _reach(self, peer: _Peer, host: str, port: int) -> _Connection | None:
+    async def _reach(self, peer: _Peer, host: str, port: int) -> bool:
         loop = asyncio.get_running_loop()
-        connecting = loop.create_connection(lambda: _Connection(self, accepted=False), host, port)
+        connecting = loop.create_connection(lambda: _Connection(self, peer), host, port)
         try:
-            _, connection = await asyncio.wait_for(
-                connecting, self._settings.election_connect_timeout_ms / 1000
-            )
+            await asyncio.wait_for(connecting, self._settings.election_connect_timeout_ms / 1000)
         except (OSError, TimeoutError, ValueError) as error:
             # ValueError: a stranger's idea of a host name.
             why = str(error) or "it does not answer"
             self.complain("election port: server %d at %s:%d: %s", peer.sid, host, port, why)
-            return None
-        return connection
+            return False
+        return True
 
-    def _introduce(self, peer: _Peer, connection: _Connection) -> None:
+    def reached(self, connection: _Connection, peer: _Peer) -> None:
         """Say who we are; whose sid is greater dials us then."""
         address = self._members[self._sid].addresses[0]
         connection.write(encode_hello(self._sid, address.host, address.election_port))
-        if peer.sid > self._sid:
+        if peer.sid > self._sid or self._closed:
             connection.close()
         else:
             self._connections.add(connection)
