@@ -136,7 +136,7 @@ class Admin:
         summaries = dict(latencies)
         counters = loop.counters + Counter(
             connection_rejected=loop.ports.rejected,
-            digest_mismatches_count=loop.writer.digest_mismatches,
+            digest_mismatches_count=loop.writer.digests.mismatches,
         )
         for part in parts:
             counters.update(part["counters"])
@@ -182,7 +182,7 @@ class Admin:
         if word == "envi":
             return {"environment": _environment()}
         if word == "hash":
-            return {"digests": list(self._loop.writer.digests)}
+            return {"digests": list(self._loop.writer.digests.kept)}
         if word in ("gtmk", "stmk"):
             return {"trace_mask": self._trace_mask}
         if word in ("wchs", "wchc", "wchp"):

@@ -118,7 +118,7 @@ class Following:
         if packet.type == quorum.PING:
             told = quorum.decode_digest(packet.data)
             if told is not None:
-                self._loop.writer.compare_digest(*told)
+                self._loop.writer.digests.compare(*told)
             self._send_up(packet._replace(data=quorum.encode_touches(self._heard())))
         elif packet.type == quorum.REVALIDATE:
             session_id, valid = quorum.decode_revalidated(packet.data)

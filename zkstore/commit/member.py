@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
 
 from zkstore.commit.following import Following
 from zkstore.commit.learners import Learners
@@ -35,8 +34,6 @@ from zkstore.zab.membership import Membership
 from zkstore.zab.peer import Peer
 from zkstore.zab.ready import Ready
 from zkstore.zab.timing import Timing
-
-DIGEST_MASK: Final = (1 << 64) - 1
 
 _log = logging.getLogger("zkstore.quorum")
 
@@ -127,9 +124,10 @@ class Ensemble:
         """Txns became visible."""
         if self._following is not None:
             self._following.applied(applied)
-        elif self._learners is not None and self._loop.writer.digests:
-            zxid, digest = self._loop.writer.digests[-1]
-            self.peer.set_ping_data(quorum.encode_digest(zxid, digest & DIGEST_MASK))
+        elif self._learners is not None:
+            digest = self._loop.writer.digests.last()
+            if digest is not None:
+                self.peer.set_ping_data(quorum.encode_digest(*digest))
 
     def after(self, ready: Ready) -> None:
         """It is durable and applied."""

@@ -24,13 +24,11 @@ from typing import Any, Final, NamedTuple, cast
 
 import lmdb
 
-from zkstore.apache import log as apache_log
 from zkstore.apache.replay import Replay
 from zkstore.constants import (
     ACL_BYTES_REMEMBERED_MAX,
     ACL_IDS_MAX,
     DIGEST_INTERVAL,
-    DIGESTS_MAX,
     LOG_TRIM_BATCHES_MAX,
 )
 from zkstore.errors import RemoteProtocolError, StorageFailed, StorageFull
@@ -41,6 +39,7 @@ from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
 from zkstore.storage import fuzzy, record, rollback, scan, schema, txnlog
 from zkstore.storage.batches import StoredTree, put_acl, write_batch
+from zkstore.storage.digests import Digests
 from zkstore.storage.env import Replica, storage_error
 from zkstore.storage.journal import JournalPosition
 from zkstore.storage.view import Looked, Views
@@ -54,10 +53,6 @@ _PAGE: Final = 4096
 _OVERHEAD_PAGES: Final = 6  # branches, log, free list and meta page of one commit, roughly
 REPLAY_BATCH: Final = 1000
 RECEIVED_DECODED_MAX: Final = 4096  # of a leader's txns, kept until they are applied
-_U64: Final = (1 << 64) - 1
-# Where a txn may bear the digest of the tree behind it, and how that begins (apache/log.py).
-_DIGEST_AT: Final = slice(-12, -8)
-_DIGEST_MARK: Final = b"\0\0\0\2"
 
 
 class Applied(NamedTuple):
@@ -124,13 +119,10 @@ class Writer:
         self.flush_ms = Summary()  # of the journal's records
         self.batch_txns = Summary()
         # (zxid, tree digest) at each DIGEST_INTERVAL-th zxid
-        self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_MAX)
+        self.digests = Digests()
         self.stalled = False  # committed txns wait for LMDB to have room
         self._complain = Limited(logging.getLogger("zkstore.storage"), logging.ERROR)
         self._slow = Limited(logging.getLogger("zkstore.storage"), logging.WARNING)
-        self._differs = Limited(logging.getLogger("zkstore.storage"), logging.ERROR)
-        self.digest_mismatches = 0  # between the leader's tree and ours
-        self._digest_compared = 0  # the last zxid at which a zkstore leader's was
         self.trimming = False  # the log is past its retention; see `review`
         self.changed_bytes = 0  # since the last checkpoint, roughly
         self.unlooked_bytes = 0  # since the keeper looked at the disk, at most
@@ -316,7 +308,7 @@ class Writer:
         self._unapplied.clear()
         self._unfinished.clear()
         self.tail.clear()
-        self.digests.clear()
+        self.digests.kept.clear()
         self._acl_ids = {acls.OPEN_ENCODED: -1}
         self.stalled = self.trimming = False
         self.changed_bytes = 0
@@ -346,7 +338,7 @@ class Writer:
         with self.views.open() as view:
             self.quotas = quota.registered(view)
         self.applied, self._log_bytes, self.totals = label
-        self.digests = deque((one for one in self.digests if one[0] <= upto), maxlen=DIGESTS_MAX)
+        self.digests.cut(upto)
         self.changed_bytes += _PAGE
         return self.applied
 
@@ -397,8 +389,8 @@ class Writer:
                 for zxid, encoded in proposals:
                     txn = decoded.get(zxid) or txns.decode(encoded)
                     result, effects = batch.apply(txn)
-                    if encoded[_DIGEST_AT] == _DIGEST_MARK:
-                        self._compare(encoded, totals.digest)
+                    if not self._fuzzy:
+                        self.digests.compare_txn(encoded, totals.digest)
                     applied.append(_applied((txn, result)))
                     entries += (encoded, effects)
                     if not zxid % DIGEST_INTERVAL:
@@ -428,7 +420,7 @@ class Writer:
             tail.popleft()
         self.totals = totals
         self.quotas = batch.quotas
-        self.digests += digests
+        self.digests.kept += digests
         self.applied = last
         self.views.committed(lmdb_id, last)
         self._log_bytes = txnlog.log_bytes_of(value)
@@ -438,36 +430,6 @@ class Writer:
         self.changed_bytes += changed
         self.unlooked_bytes += changed + len(value)  # large data is in the value and beside it
         return applied
-
-    def _compare(self, encoded: bytes, digest: int) -> None:
-        """An Apache leader may say which digest the tree has behind a txn.
-
-        A difference is told, and no more: its JVM may count characters in another way than we.
-        """
-        if self._fuzzy:
-            return
-        _, txn, told = apache_log.split(encoded)
-        if told is not None:
-            self._check_digest(txn.zxid, told, digest)
-
-    def compare_digest(self, zxid: int, told: int) -> None:
-        """A zkstore leader says now and then which digest its tree had behind a txn."""
-        if zxid > self._digest_compared:
-            self._digest_compared = zxid
-            for at, digest in reversed(self.digests):
-                if at <= zxid:
-                    if at == zxid:
-                        self._check_digest(zxid, told, digest)
-                    return
-
-    def _check_digest(self, zxid: int, told: int, ours: int) -> None:
-        if told != ours & _U64:
-            self.digest_mismatches += 1
-            self._differs(
-                "behind txn %#x the leader's tree has digest %#x, ours %#x (a JVM that does not run"
-                " with UTF-8 counts other digests for paths that are not ASCII)",
-                zxid, told, ours & _U64,
-            )  # fmt: skip
 
     # ---- the log's front
 
