@@ -65,6 +65,7 @@ class Learner:
         self._log = log
         self._observer = observer
         self._committed = 0  # by the stream, and what was kept; applied at UPTODATE
+        self._settled = 0  # `_committed` at NEWLEADER, whose ACK stands for all up to there
         self._snapshot: Snapshot | None = None
         self._silent_ms = 0
         log.next.dial.append((link, leader_sid))
@@ -181,6 +182,7 @@ class Learner:
                 raise RemoteProtocolError(f"NEWLEADER {zxid:#x} in epoch {self.epoch}")
             log.remember(log.hard._replace(current_epoch=self.epoch, whole=True))
             self._send_after_sync(Packet(q.ACK, zxid))
+            self._settled = self._committed
             self.stage = Stage.SYNCED
         elif kind == q.UPTODATE and self.stage is Stage.SYNCED:
             self._serve()
@@ -189,13 +191,16 @@ class Learner:
         # PINGs are for those that are up to date, and what nobody knows is ignored, as Apache does.
 
     def _serve(self) -> None:
+        # An Apache leader waits for each ACK of what it proposed behind NEWLEADER, though it may
+        # be committed by now. What the next Ready appends is acknowledged with it.
+        log = self._log
+        upto = log.next.append[0].zxid - 1 if log.next.append else log.last_appended
+        logged = [p.zxid for p in log.outstanding if self._settled < p.zxid <= upto]
         self.stage = Stage.LIVE
-        self._log.commit(self._committed)
+        log.commit(self._committed)
         self._send_after_sync(Packet(q.ACK, self.epoch << 32))
         if not self._observer:
-            appended = self._log.next.append  # these are acknowledged when the Ready is taken
-            upto = appended[0].zxid - 1 if appended else self._log.last_appended
-            self._acknowledge([p.zxid for p in self._log.outstanding if p.zxid <= upto])
+            self._acknowledge(logged)
 
     # ---- broadcast
 
