@@ -101,8 +101,10 @@ class Report:
 
     def _heading(self) -> str:
         least = min((row.rounds for row in self._own), default=0)
+        loads = [row.machine["load_at_start"] for row in self._own if row.machine]
+        busy = f" Load of the machine before: {', '.join(map(str, sorted(set(loads), key=str)))}."
         peers = f" Beside it, in turns: {self.peers}." if self.peers else ""
-        return f"Medians of at least {least} rounds; {self.note}.{peers}"
+        return f"Medians of at least {least} rounds; {self.note}.{peers}{busy if loads else ''}"
 
     def _table(self, rows: Iterable[Row], metrics: Sequence[str]) -> str:
         cells = [["", *(f"{_COLUMNS[m]} | Apache | ratio" for m in metrics)]]
@@ -196,7 +198,9 @@ def _figures(row: Row, peer: Row | None, metric: str) -> tuple[str, str, str]:
     if peer is None or metric not in peer.metrics:
         return number(value), "", ""
     other = peer.metrics[metric][0]
-    return number(value), number(other), f"{value / other:.2f}" if other else ""
+    ratio = value / other if other else 0.0
+    shown = f"{ratio:.2f}" if ratio < 100 else number(ratio)
+    return number(value), number(other), shown if other else ""
 
 
 def _name(workload: str) -> str:

@@ -56,3 +56,20 @@ def test_a_line_that_is_no_result_is_named(
     file.write_text(line("get", "zkstore", [1]) + '{"other": 1}\n')
     assert compare.main([str(file)]) == 1
     assert f"{file}:2: not a result" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no-such-commit", "HEAD"], "no-such-commit"),
+        (["FILE", "-k", "setData"], "-k setData"),
+        (["FILE", "no-such-file"], "no-such-file"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(line("get", "zkstore", [1]))
+    assert compare.main([str(file) if word == "FILE" else word for word in words]) == 1
+    assert said in capsys.readouterr().err
