@@ -161,6 +161,20 @@ def test_a_truncation_that_the_checkpoint_has_is_not_done_to_what_came_later(
     writer.close()
 
 
+def test_a_txn_that_was_taken_back_and_came_again_is_not_committed_by_that(
+    writer: Writer, tmp_path: Path
+) -> None:
+    """A leader that dies before it is established may have had it taken back for nothing."""
+    for proposal in made(1, 2, 3):
+        writer.perform(Ready(append=[proposal]))
+        writer.perform(Ready(committed=[proposal]))
+    writer.perform(Ready(truncate_after=1))
+    writer.perform(Ready(append=made(2, 3)))
+    writer = again(writer, tmp_path)
+    assert (writer.applied, tail(writer)) == (1, [2, 3])
+    writer.close()
+
+
 def test_what_the_log_does_not_reach_is_refused_before_anything_is_written(
     writer: Writer, tmp_path: Path
 ) -> None:

@@ -241,10 +241,13 @@ class Writer:
     def _write(self, ready: Ready) -> None:
         """Journal a Ready: one record. `_flush` ends it."""
         append, cut = ready.append, ready.truncate_after
-        if cut is not None and cut < self.applied:
+        committed = self.applied
+        if cut is not None and cut < committed:
             with self._env.begin() as lmdb_txn:
                 rollback.check(lmdb_txn, cut)
-        committed = append[-1].zxid if self._alone and append else self.applied
+            committed = cut
+        if self._alone and append:
+            committed = append[-1].zxid
         payload = record.encode(append, committed, ready.hard_state, cut)
         started = time.monotonic()
         position = self._journal.begin(payload)
