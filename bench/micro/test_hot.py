@@ -16,7 +16,7 @@ import pytest
 
 from bench import wire
 from bench.harness import Benchmark
-from bench.micro.conftest import BATCH_MAX, DATA, PATH, Replica
+from bench.micro.replica import BATCH_MAX, DATA, PATH, Replica
 from zkstore.jute.codec import buffer
 from zkstore.proto import opcodes as op
 from zkstore.proto import replies, requests

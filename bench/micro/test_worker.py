@@ -14,7 +14,7 @@ import pytest
 
 from bench import wire
 from bench.harness import Benchmark
-from bench.micro.conftest import DATA, PATH, Replica
+from bench.micro.replica import DATA, PATH, Replica
 from zkstore.frontend.client import Client
 from zkstore.frontend.worker import Worker
 from zkstore.proto import replies
