@@ -223,9 +223,13 @@ class Log:
 
     def read(self, after: int, upto: int, bytes_max: int) -> list[Proposal]:
         """Txns in (after, upto], in order, about so many bytes of them."""
+        found: list[Proposal] = []
         if after < self.history.last:
-            return [p for p in self.history.read(after, bytes_max) if p.zxid <= upto]
-        found = []
+            found = [p for p in self.history.read(after, bytes_max) if p.zxid <= upto]
+            if not found or found[-1].zxid < self.history.last:
+                return found
+            after = found[-1].zxid
+            bytes_max -= sum(len(p.txn) for p in found)
         for proposal in chain(self._unapplied, self.outstanding):
             if proposal.zxid > upto or bytes_max <= 0:
                 break
