@@ -5,7 +5,7 @@ Owns:   the text between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` in the
 Invariants:
   1. A ratio is of medians of one run, in which both servers took turns; else there is none.
   2. Each table and plot says which commit its figures are of, and when they were taken.
-Design: of several files the last result of a workload counts, so a suite may be measured alone.
+Design: of several files the newest result of a workload counts, so a suite may be measured alone.
 Not here: what is expected (targets.py), how a plot is drawn (plots.py).
 """
 

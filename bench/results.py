@@ -1,6 +1,7 @@
 """Lines of results as rows: one workload on one server, in one run.
 
-Design: a file of results is only ever appended to; the last row of a workload and server counts.
+Design: files of results are only ever appended to; the newest row of a workload and server counts,
+  in whatever order the files are given.
 Not here: how results come about (harness.py), what is made of them (compare.py, report.py).
 """
 
@@ -72,7 +73,7 @@ Rows = dict[tuple[str, str], Row]
 
 
 def read_rows(*paths: Path) -> Rows:
-    """The last result of each (workload, server), in the order in which they first appear.
+    """The newest result of each (workload, server), in the order in which they first appear.
 
     Raises: OSError, ValueError (a line that is not a result).
     """
@@ -83,7 +84,9 @@ def read_rows(*paths: Path) -> Rows:
                 row = Row.read(line)
             except (KeyError, TypeError, json.JSONDecodeError) as error:
                 raise ValueError(f"{path}:{number}: not a result: {error!r}") from error
-            rows[row.workload, row.server] = row
+            known = rows.get((row.workload, row.server))
+            if known is None or row.run >= known.run:
+                rows[row.workload, row.server] = row
     return rows
 
 

@@ -108,6 +108,15 @@ def test_one_command_writes_documents_and_plots(
     assert {path.name: path.read_bytes() for path in (docs / "plots").iterdir()} == drawn
 
 
+def test_the_newest_row_counts_whatever_the_order_of_the_files(tmp_path: Path) -> None:
+    old, new = tmp_path / "b.jsonl", tmp_path / "a.jsonl"
+    old.write_text(line("getData 1x1", "zkstore", load(1, 1.0), run="2026-01-01T00:00:00Z"))
+    new.write_text(line("getData 1x1", "zkstore", load(2, 1.0), run="2026-01-02T00:00:00Z"))
+    for files in ((old, new), (new, old)):
+        (row,) = read_rows(*files).values()
+        assert row.metrics["ops_per_s"][0] == 2
+
+
 def test_text_without_marks_stays() -> None:
     assert replace_marked("text\n", "summary", "new") == "text\n"
     half = "<!-- bench:summary -->\ntext\n"
