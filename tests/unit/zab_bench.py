@@ -123,9 +123,10 @@ class Bench:
 
     # ---- the others
 
-    def vote(self, sid: int, leader: int, state: Role = Role.LOOKING) -> None:
-        """`sid` is for `leader`, with an epoch and zxid that nobody beats."""
-        message = Notification(state, leader, 1 << 60, self.peer._election.round, 1 << 20)
+    def vote(self, sid: int, leader: int, *, rounds: int = 0) -> None:
+        """`sid` is for `leader`, with an epoch and zxid that nobody beats, so many rounds later."""
+        election_epoch = self.peer._election.round + rounds
+        message = Notification(Role.LOOKING, leader, 1 << 60, election_epoch, 1 << 20)
         self.peer.notification(sid, message)
         self.perform()
 
