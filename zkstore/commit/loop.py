@@ -504,6 +504,7 @@ class Loop:
                     connection, xid = waiter
                     frame = replies.reply(xid, zxid, b"")
                     connection.port.put(ipc.LAST, connection.number, zxid, frame)
+                    self.ports.close(connection)
                 continue
             if waiter is not None:
                 connection, xid = waiter

@@ -58,7 +58,8 @@ class Acceptor:
         self._listening = listening
         self._worker = worker
         self._board = board
-        self._keep_alive = keep_alive
+        self._tcp = listening.family != socket.AF_UNIX
+        self._keep_alive = keep_alive and self._tcp
         self._aio = asyncio.get_running_loop()
         self._yielded = False
         self._complain = Limited(logging.getLogger("zkstore.worker"), logging.ERROR)
@@ -95,10 +96,10 @@ class Acceptor:
             return  # else another worker was quicker, or the client is gone already
         try:
             sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
+            if self._tcp:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if self._keep_alive:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._keep_alive:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError:
             sock.close()  # some systems refuse it once the client is gone
             return

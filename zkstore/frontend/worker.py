@@ -196,18 +196,24 @@ class Worker:
         """A client connected."""
         self._clients[client.number] = client
         self.on_count(len(self._clients))
-        self.submit(ipc.OPEN, client, client.address)
+        # It goes with what follows: its ConnectRequest, as a rule, else the next report.
+        self._outbox += (ipc.OPEN, client.number, client.address)
 
     def closed(self, client: Client) -> None:
         """A client's connection is gone."""
+        if self._forget(client):
+            if client.session_id:
+                self._touched([client])
+            self.submit(ipc.CLOSED, client, None)
+
+    def _forget(self, client: Client) -> bool:
+        """The commit process has no more to say to this client; returns whether it might have."""
         if self._clients.pop(client.number, None) is None:
-            return
+            return False
         self.on_count(len(self._clients))
         self.watches.forget(client)
         self.holding.pop(client, None)
-        if client.session_id:
-            self._touched([client])
-        self.submit(ipc.CLOSED, client, None)
+        return True
 
     # ---- to the commit process
 
@@ -381,6 +387,7 @@ class Worker:
         elif kind == ipc.LAST:
             client.answered(zxid, payload)
             client.close()
+            self._forget(client)
         elif kind == ipc.TEXT:
             client.send(payload)
             client.close()

@@ -19,7 +19,7 @@ REQUEST: Final = 0  # payload: the frame
 OPEN: Final = 1  # a client connected; payload: its address
 CONNECT: Final = 2  # payload: the ConnectRequest frame
 IDENTITIES: Final = 3  # payload: [scheme, id, …], as they are from now on
-CLOSED: Final = 4  # the connection is gone; payload: None
+CLOSED: Final = 4  # the connection is gone, and not by LAST; payload: None
 TOUCHES: Final = 5  # payload: [reported up to ms, session, heard ms, …]
 # payload: the zxid that the worker's watches stand at; None: it has none any more
 WATCHING: Final = 6
@@ -29,7 +29,7 @@ GATHERED: Final = 8  # connection: ticket; payload: the worker's part
 # Commit process → worker.
 REPLY: Final = 0  # number: zxid; payload: the frame
 SESSION: Final = 1  # number: zxid; payload: [frame, session id, timeout_ms]
-LAST: Final = 2  # like REPLY; then the connection ends
+LAST: Final = 2  # like REPLY; then the connection ends, for the commit process with this item
 CLOSE: Final = 3  # the connection ends at once; payload: why, for the log, or None
 TEXT: Final = 4  # payload: an answer to ADMIN; then the connection ends
 GATHER: Final = 5  # connection: ticket; payload: what is asked for
