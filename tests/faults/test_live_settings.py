@@ -48,6 +48,14 @@ def are_served(replica: Replica) -> set[bool]:
     return found
 
 
+def kill_and_wait(replica: Replica, victim: int) -> None:
+    """Until all processes are there again."""
+    ready = replica.output.count("all processes are ready again")
+    replica.kill(victim)
+    wait_for(lambda: not lives(victim))
+    wait_for(lambda: replica.output.count("all processes are ready again") > ready)
+
+
 def test_a_change_reaches_all_workers_at_once(tmp_path: Path) -> None:
     with Replica(tmp_path, WORKERS) as replica, Bystanders(replica):
         first = replica.connect()
@@ -74,10 +82,7 @@ def test_a_change_outlives_workers_and_the_commit_process(tmp_path: Path) -> Non
         admin(replica, "set", "largeRequestMaxBytes", "15000")
         admin(replica, "set", "largeRequestThreshold", "10000")
         for victim in (*replica.workers(), replica.commit()):
-            ready = replica.output.count("all processes are ready again")
-            replica.kill(victim)
-            wait_for(lambda: not lives(victim))  # noqa: B023
-            wait_for(lambda: replica.output.count("all processes are ready again") > ready)  # noqa: B023
+            kill_and_wait(replica, victim)
         wait_for(replica.serves)
         assert are_served(replica) == {False}
         settings = {one["name"]: one["value"] for one in admin(replica, "get")}

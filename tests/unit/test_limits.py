@@ -98,6 +98,25 @@ def test_requests_of_one_worker_stop_the_clients_of_another(opened: Opened) -> N
     assert not transport.paused
 
 
+def test_what_the_others_know_is_mended_when_little_is_left(opened: Opened) -> None:
+    """A worker with few requests says nothing more, so its last word must not be a great one."""
+    one, two = Pair(opened, global_outstanding_limit=640).stages
+    busy, _ = one.connect()
+    busy.data_received(bytes_of(*[WRITE] * 300))
+    assert sent_on(one) == 300
+    one.say(ipc.SETTINGS, 0, 0, {"request_throttle_max_requests": 1000})
+    one.say(ipc.SETTINGS, 0, 0, {"request_throttle_max_requests": 0})
+    answer(one, busy, 300)
+    assert two.worker._board.exchange_load(0, 0) == (0, 0)
+    busy.data_received(bytes_of(*[WRITE] * 10))
+    assert sent_on(one) == 10
+    assert two.worker._board.exchange_load(0, 0) == (0, 0)  # 1/64 of the limit is not told
+    busy.data_received(bytes_of(WRITE))
+    assert sent_on(one) == 1
+    assert two.worker._board.exchange_load(0, 0) == (11, 11)
+    assert one.worker.outstanding_max == 640
+
+
 def test_control_below_the_limit_nobody_is_stopped(opened: Opened) -> None:
     one, two = Pair(opened, global_outstanding_limit=13).stages
     busy, _ = one.connect()

@@ -8,10 +8,12 @@ Invariants:
   2. A view never outlives the call that opened it.
   3. ReadYourReplica: every read opens a view of its own turn, so it sees all that any reply has
      told of.
+  4. Limits are the replica's: what the other workers have in hand counts here (frontend/board.py).
 Design: the log is the bus. A worker with watches walks the log's effects from `position` to its
         view; one without skips it. The commit process rings only workers that said they have
         watches.
-Not here: a client's bytes (frontend/client.py), processes and sockets (frontend/process.py).
+Not here: a client's bytes (frontend/client.py), who waits for room (frontend/line.py), processes
+          and sockets (frontend/process.py).
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ class Worker:
         self.on_reopen: Callable[[], None] = lambda: None  # the data are in another file
         self.auth_failed = 0
         self._board = board or Board.of_one()
+        self._told_load = 0  # what the other workers know of our requests
         self._given_up_bytes = 0  # of clients that went, and may be in the outbox
         self._with_large: dict[Client, None] = {}  # clients that have sent large requests
         self.line = Line(self._board, loop, self._stalled)
@@ -110,7 +113,6 @@ class Worker:
         throttled = self.line.throttle.requests_max > 0
         self.in_process_max = -1 if throttled else sys.maxsize
         # So few requests are not worth telling the others of, or asking after theirs.
-        self._told_load = 0
         self._slack = 0 if throttled else settings.global_outstanding_limit // _SLACKS
         if self._board.rows == 1:
             self._slack = sys.maxsize
@@ -123,17 +125,20 @@ class Worker:
         self._told_load = load
         board = self._board
         outstanding, _ = board.exchange_load(load, self.in_process)
-        self.outstanding_max = self.settings.global_outstanding_limit - outstanding
+        self.outstanding_max = self.settings.global_outstanding_limit
+        if load > self._slack:
+            self.outstanding_max -= outstanding
         if self._with_large:
             board.put(LARGE, self._large_bytes())
 
     def finds_room(self) -> bool:
         """Reference R5: whether one more request may be in process, of the whole replica's."""
         board, in_process = self._board, self.in_process
-        _, elsewhere = board.exchange_load(in_process + self.queued, in_process + 1)
+        self._told_load = load = in_process + self.queued
+        _, elsewhere = board.exchange_load(load, in_process + 1)
         if in_process < self.line.throttle.room(elsewhere, board.elsewhere(WAITING)):
             return True
-        board.exchange_load(in_process + self.queued, in_process)
+        board.exchange_load(load, in_process)
         return False
 
     def _large_bytes(self) -> int:
