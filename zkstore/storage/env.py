@@ -48,6 +48,8 @@ FIRST_GENERATION: Final = 1
 READERS_MAX: Final = 512
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # LMDB's page size in a file made here
 FULL_BYTES: Final = 1 << 20  # free on a disk that is as good as full
+# Begins a file that a helper keeps to itself: it has a name only until it is open.
+FROZEN_NAME: Final = "frozen."
 SUSPECT_NAME: Final = "suspect"  # a file: the data is checked before it is served again
 _SUBDIRECTORY: Final = "zkstore"
 _FORMAT_NAME: Final = "format"
@@ -69,11 +71,11 @@ def building_path(path: Path) -> Path:
 
 
 def _remove_foreign(directory: Path, disk: Disk, generation: int) -> None:
-    """Remove the data files of other generations."""
+    """Remove the data files of other generations, and what helpers that were killed have left."""
     kept = data_path(directory, generation).name
     for name in disk.listdir(directory):
         found = _DATA_NAME.match(name)
-        if found is not None and found[0] != kept:
+        if name.startswith(FROZEN_NAME) or (found is not None and found[0] != kept):
             disk.unlink(directory / name)
 
 

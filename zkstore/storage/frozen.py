@@ -27,7 +27,7 @@ import lmdb
 
 from zkstore.errors import CorruptionError, LogTrimmed
 from zkstore.storage import scan, schema, txnlog
-from zkstore.storage.env import storage_error
+from zkstore.storage.env import FROZEN_NAME, storage_error
 from zkstore.storage.scan import Item
 from zkstore.storage.still import drop_pages_of
 from zkstore.tree import node as nodes
@@ -160,7 +160,7 @@ class Frozen:
 
     def _changes(self) -> lmdb.Environment:
         if self._before is None:
-            name = self._path.with_name(f"frozen.{os.getpid()}")
+            name = self._path.with_name(f"{FROZEN_NAME}{os.getpid()}")
             self._before = lmdb.open(
                 str(name), subdir=False, max_dbs=0, map_size=_MAP_BYTES, sync=False, lock=False,
                 readahead=False, mode=0o600,
