@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 from random import Random
 from typing import Any, Final
+from unittest.mock import patch
 
 from tests.sim.bugs import NO_BUG, Bugs
 from tests.sim.checkers import Checkers, Violation
@@ -21,7 +22,9 @@ from tests.sim.network import Network
 from tests.sim.node import Node
 from zkstore.proto import quorum as q
 from zkstore.proto.quorum import LearnerInfo, Packet
+from zkstore.zab import leader
 from zkstore.zab.membership import Address, Member, Membership
+from zkstore.zab.proposals import COUNTER_MAX
 from zkstore.zab.timing import Timing
 
 SECOND: Final = 1_000_000
@@ -56,6 +59,9 @@ class World:
         self.plain = random.random() < 0.4  # members do not know each other as zkstore's
         self.pause_max = random.choice((40_000, 100_000, 300_000))  # between a client's operations
         kept = random.choice((10, 40, 1_000_000))
+        # Of a long DIFF; and how many zxids an epoch has less than it might.
+        self._piece_bytes = random.choice((20, leader.PIECE_BYTES))
+        self._kept = COUNTER_MAX - random.choice((50, 300, 1_000_000, 1_000_000))
         self.network = Network(self)
         self.checkers = Checkers(self)
         # One that nobody else knows takes itself for a voter.
@@ -87,7 +93,13 @@ class World:
 
     def run(self) -> None:
         """Faults, then peace; raises Violation."""
-        self.run_until(FAULTS_UNTIL)
+        with patch.object(leader, "PIECE_BYTES", self._piece_bytes):
+            with patch.object(leader, "COUNTERS_KEPT", self._kept):
+                self.run_until(FAULTS_UNTIL)
+            self._mend()
+
+    def _mend(self) -> None:
+        """All is well from now on."""
         self.faults.end()
         self.checkers.compare()
         self.run_until(QUIET_UNTIL)
