@@ -54,18 +54,25 @@ class Idle:
         self._answered = 0
 
     def run(self, seconds: float) -> int:
-        """Ping for so long; returns how many pings were answered."""
+        """Ping for so long, and take the last answer; returns how many there were."""
         begun, sent_before, answered_before = time.perf_counter(), self._sent, self._answered
         every = len(self._sessions)
         elapsed_s = 0.0
         while elapsed_s < seconds:
+            self._take(_POLL_S)
+            elapsed_s = min(time.perf_counter() - begun, seconds)
             due = sent_before + int(elapsed_s / PERIOD_S * every) - self._sent
-            for _ in range(min(due, every)):
+            for _ in range(due):
                 self._sessions[self._sent % every].sendall(_PING)
                 self._sent += 1
-            self._take(_POLL_S)
-            elapsed_s = time.perf_counter() - begun
+        self._settle()
         return self._answered - answered_before
+
+    def _settle(self) -> None:
+        """Wait for all answers. Raises: BenchmarkError if they stay away."""
+        while self._answered < self._sent:
+            if not self._take(wire.ANSWER_TIMEOUT_S):
+                raise wire.BenchmarkError(f"{self._sent - self._answered} pings not answered")
 
     def _take(self, timeout_s: float) -> bool:
         """The answers that have come; whether there were any."""
@@ -79,10 +86,6 @@ class Idle:
         return bool(ready)
 
     def close(self) -> None:
-        """Raises: BenchmarkError if a ping was not answered."""
-        while self._answered < self._sent:
-            if not self._take(wire.ANSWER_TIMEOUT_S):
-                raise wire.BenchmarkError(f"{self._sent - self._answered} pings not answered")
         self._poll.close()
         wire.close_sessions(self._sessions)
 

@@ -75,6 +75,13 @@ def test_an_error_reply_ends_the_run(server: RoteServer, loop: str, depth: int, 
 
 
 @each_loop
+def test_a_window_shorter_than_a_reply_ends_with_it(server: RoteServer, loop: str) -> None:
+    server.pause_s = 0.1
+    metrics = run_load(config(server, loop=loop, seconds=0.001, ops_max=float("inf")))
+    assert metrics["p50_us"] > 90_000
+
+
+@each_loop
 def test_connections_are_dealt_to_all_servers(server: RoteServer, loop: str) -> None:
     with rote_server() as other:
         run_load(config(server, loop=loop, ports=(server.port, other.port), connections=4))
