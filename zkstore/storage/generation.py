@@ -13,7 +13,7 @@ Not here: where the records come from (intake.py, hotcopy.py); their order (sort
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,7 @@ from zkstore.storage.still import drop_pages_of
 _COMMIT_BYTES: Final = 8 << 20  # appended in one LMDB transaction
 _BLOCK_ITEMS: Final = 2000
 _PIECE_BYTES: Final = 1 << 20
+_FLUSH_BYTES: Final = 8 << 20
 JOURNAL_SEGMENT_BYTES: Final = 16 << 20
 
 
@@ -95,8 +96,11 @@ class Generation:
         except lmdb.Error as e:
             raise storage_error(e, str(self.path)) from e
 
-    def seal(self, disk: Disk) -> bytes:
+    def seal(
+        self, disk: Disk, progress: Callable[[str, int], None] = lambda _what, _count: None
+    ) -> bytes:
         """Flush and close it; returns LMDB's meta pages. Raises: StorageFailed."""
+        self._flush_in_pieces(disk, progress)
         try:
             disk.flush_map(self.env, self.path)
         except lmdb.Error as e:
@@ -114,6 +118,17 @@ class Generation:
         finally:
             disk.close(fd)
         return meta_pages
+
+    def _flush_in_pieces(self, disk: Disk, progress: Callable[[str, int], None]) -> None:
+        """Most of the flush, so that whoever waits for it sees that it goes on."""
+        fd = disk.open(self.path, os.O_RDWR)
+        try:
+            size = disk.size(fd)
+            for offset in range(0, size, _FLUSH_BYTES):
+                disk.sync_range(fd, offset, _FLUSH_BYTES)
+                progress("bytes flushed", offset)
+        finally:
+            disk.close(fd)
 
     def install(
         self, *, applied: int, epochs: tuple[int, int], disk: Disk, log_directory: Path

@@ -180,7 +180,14 @@ class Loader:
             self._sorter.add(*fuzzy.pending(self.unknown_acls))
         # The log's first record: the tree begins here, nothing before it is known.
         self._sorter.add(schema.log_key(zxid), txnlog.encode(zxid, self.totals, 0, []))
-        generation.append(_with_children(self._sorter.items()))
+        generation.append(self._told(_with_children(self._sorter.items())))
+
+    def _told(self, items: Iterator[Item]) -> Iterator[Item]:
+        count = 0
+        while block := list(islice(items, _BLOCK_NODES)):
+            yield from block
+            count += len(block)
+            self._progress("records written", count)
 
     def close(self) -> None:
         self._sorter.close()

@@ -71,7 +71,7 @@ def receive(
         warnings: list[str] = []
         with built.write() as write_txn:
             add_lost_sessions(write_txn, warnings.append)
-        built.seal(Disk())
+        built.seal(Disk(), progress)
     except BaseException:
         built.discard()
         raise
