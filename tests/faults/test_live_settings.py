@@ -12,6 +12,8 @@ from tests.conformance.wire import ClosedError, Connection
 from tests.faults.bystander import Bystanders, ask, error_of, payload
 from tests.invariants.replica import Replica, lives, wait_for
 from zkstore.admin_socket import path_of
+from zkstore.storage.env import open_reader
+from zkstore.storage.view import Views
 
 WORKERS = 3
 LARGE = payload(requests.set_data("/large", b"x" * 20_000))
@@ -109,3 +111,30 @@ def test_a_limit_of_requests_is_changed_under_load(tmp_path: Path) -> None:
         bystanders.check()
         assert int(replica.mntr()["zk_request_throttle_wait_count"]) > 0
         greedy.close()
+
+
+def test_a_shorter_retention_trims_the_log(tmp_path: Path) -> None:
+    with Replica(tmp_path, 1) as replica:
+        one = replica.connect()
+        for number in range(50):
+            ask(one, requests.create(f"/n{number}"))
+        assert logged(replica) > 50
+        admin(replica, "set", "zkstore.logRetentionMs", "0")
+
+        def trimmed() -> bool:
+            """A batch that is written lets two old ones go."""
+            ask(one, requests.set_data("/n0", b"x"))
+            return logged(replica) < 20
+
+        wait_for(trimmed)
+        one.close()
+
+
+def logged(replica: Replica) -> int:
+    """How many txns the log holds."""
+    reader = open_reader(replica.data_dir)
+    try:
+        with Views(reader.env).open() as view:
+            return sum(1 for _ in view.log(0))
+    finally:
+        reader.close()

@@ -6,7 +6,7 @@ Invariants:
   2. All processes have it: the workers by message, those that come later and the next commit
      process by the supervisor, which is told as well.
 Design: most settings are read where they are used, from Loop.settings and Worker.settings, so a
-        change replaces these; `_take_over` is for the few that somebody keeps a copy of. What is
+        change replaces these; `_adopt` knows the few that somebody keeps a copy of. What is
         changed lasts until the server ends: the configuration file is its owner's.
 Not here: names and values (server/config_keys.py), who asks (commit/control.py).
 Source: the MBeans of Apache ZooKeeper; reference S4.
@@ -42,6 +42,7 @@ _LIVE: Final = frozenset(
         "connection_throttle_renew_session_weight",
         "connection_throttle_tokens",
         "connection_throttle_weight_enabled",
+        "fsync.warningthresholdms",
         "globalOutstandingLimit",
         "largeRequestMaxBytes",
         "largeRequestThreshold",
@@ -58,6 +59,8 @@ _LIVE: Final = frozenset(
         "throttled_op_wait_time",
         "zkstore.checkpointBytes",
         "zkstore.checkpointIntervalMs",
+        "zkstore.logRetentionBytes",
+        "zkstore.logRetentionMs",
         "znode.container.checkIntervalMs",
         "znode.container.maxNeverUsedIntervalMs",
         "znode.container.maxPerMinute",
@@ -124,6 +127,10 @@ class LiveSettings:
         loop.settings = settings
         loop.ports.limit(settings.max_client_cnxns, settings.max_cnxns)
         loop.sessions.throttle.adopt(settings)
+        writer = loop.writer
+        writer.retention_ms = settings.log_retention_ms
+        writer.retention_bytes = settings.log_retention_bytes
+        writer.flush_warning_ms = settings.fsync_warning_threshold_ms
         self._changed |= changed
         for port in loop.ports.ports:
             port.put(ipc.SETTINGS, 0, 0, changed)

@@ -106,8 +106,8 @@ class Writer:
         self._alone = alone
         self._journal = replica.journal
         self.views = Views(replica.env)
-        self._retention_ms = retention_ms
-        self._retention_bytes = retention_bytes
+        self.retention_ms = retention_ms  # these two, and flush_warning_ms, may be changed
+        self.retention_bytes = retention_bytes
         self._acl_ids: dict[bytes, int] = {acls.OPEN_ENCODED: -1}
         self._decoded: dict[int, Txn] = {}  # zxid → txn that prep made here
         self._unapplied: list[Proposal] = []  # committed, but LMDB refused them so far
@@ -115,7 +115,7 @@ class Writer:
         # (last zxid, record's start)
         self._unfinished: deque[tuple[int, JournalPosition]] = deque()
         self._begun: tuple[int, float] | None = None  # a record: its txns, seconds so far
-        self._flush_warning_ms = flush_warning_ms
+        self.flush_warning_ms = flush_warning_ms
         self.flush_ms = Summary()  # of the journal's records
         self.batch_txns = Summary()
         # (zxid, tree digest) at each DIGEST_INTERVAL-th zxid
@@ -348,11 +348,11 @@ class Writer:
     def _count_flush(self, flush_ms: float, txns_flushed: int) -> None:
         self.flush_ms.add(1, flush_ms)
         self.batch_txns.add(1, txns_flushed)
-        if flush_ms > self._flush_warning_ms:
+        if flush_ms > self.flush_warning_ms:
             self._slow(
                 "flushing the journal took %d ms for %d txns: every write waits for it"
                 " (fsync.warningthresholdms=%d)",
-                flush_ms, txns_flushed, self._flush_warning_ms,
+                flush_ms, txns_flushed, self.flush_warning_ms,
             )  # fmt: skip
 
     def reset(self) -> None:
@@ -453,12 +453,12 @@ class Writer:
 
     def review(self, now_ms: int) -> None:
         """Decide whether the log has outgrown its retention. Call it every second or so."""
-        if self._log_bytes - self._trimmed_bytes > self._retention_bytes:
+        if self._log_bytes - self._trimmed_bytes > self.retention_bytes:
             self.trimming = True
             return
         with self._env.begin() as lmdb_txn:
             oldest_ms = _oldest_ms(lmdb_txn)
-        self.trimming = oldest_ms is not None and oldest_ms < now_ms - self._retention_ms
+        self.trimming = oldest_ms is not None and oldest_ms < now_ms - self.retention_ms
 
     def _trim(self, lmdb_txn: lmdb.Transaction) -> None:
         """Drop the oldest batches, at most twice as many as came; the newest always stays."""
