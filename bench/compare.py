@@ -125,8 +125,8 @@ def _measure(revisions: Sequence[str], options: Sequence[str]) -> list[Pair]:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.jsonl"
         servers = f"{old.name},{new.name}"
-        command = [sys.executable, "-m", "bench", "--size", "real", "--servers", servers]
-        command += ["--results", str(results), *options]
+        command = [sys.executable, "-m", "bench", "--size", "real", "--suite", "main"]
+        command += ["--servers", servers, "--results", str(results), *options]
         subprocess.run(command, cwd=REPOSITORY, check=False)
         if not results.exists():
             raise ValueError("nothing was measured")
