@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from tests.conformance.servers import Server
 from tests.invariants.replica import Replica, wait_for
 
 WAIT_SECONDS: Final = 30.0
@@ -56,6 +57,11 @@ class Member(Replica):
     def zxid(self) -> int:
         found = re.search(r"^Zxid: 0x([0-9a-f]+)", self.word("srvr"), re.MULTILINE)
         return int(found[1], 16) if found else -1
+
+    def as_server(self) -> Server:
+        """As the conformance scenarios take it."""
+        assert self._process is not None
+        return Server(self.address, self._process, self.data_dir, self._output)
 
     def pause(self) -> None:
         """SIGSTOP to all of its processes."""

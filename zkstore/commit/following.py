@@ -31,6 +31,8 @@ from zkstore.proto import opcodes as op
 from zkstore.proto.quorum import Packet, Request
 from zkstore.records.txn import Txn
 from zkstore.storage.writer import Applied
+from zkstore.tree import keeper_prep
+from zkstore.zab.peer import Peer
 
 if TYPE_CHECKING:
     from zkstore.commit.loop import Loop
@@ -42,7 +44,7 @@ _NO_ZXID: Final = -1  # in packets that are about none
 class _Sent:
     """One request that is not answered."""
 
-    __slots__ = ("answer", "connection", "kind", "synced", "xid")
+    __slots__ = ("answer", "connection", "frame", "kind", "synced", "xid")
 
     def __init__(
         self,
@@ -57,15 +59,15 @@ class _Sent:
         # Given without a txn, once it is its turn: of the zxid in its header.
         self.answer = answer
         self.synced = answer  # what answers a sync
+        self.frame: bytes | None = None  # of a request that an Apache leader does not know
 
 
 class Following:
     """The requests of this learner's clients. One for each leader that is followed."""
 
-    def __init__(self, loop: Loop, send_up: Callable[[Packet], None]) -> None:
-        """`send_up` sends a packet to the leader, in the order of the calls."""
+    def __init__(self, loop: Loop, peer: Peer) -> None:
         self._loop = loop
-        self._send_up = send_up
+        self._peer = peer
         self._sent: dict[int, deque[_Sent]] = {}  # by session
         self._syncs: deque[tuple[int, _Sent]] = deque()  # (session, sync) that the leader has
         self._reported_ms = monotonic_ms()
@@ -79,8 +81,9 @@ class Following:
             return  # the session has another connection by now; this one is being closed
         session_id = session.session_id
         xid, kind = _XID_TYPE(frame)
-        if not _is_whole(frame, kind):
-            answer = _refusal(xid, Code.MARSHALLING_ERROR)
+        refused = self._refused(frame, kind)
+        if refused is not None:
+            answer = _refusal(xid, refused)
             self._append(session_id, _Sent(connection, xid, kind, answer))
             self._go_on(session_id, self._loop.writer.applied)
             return
@@ -91,8 +94,18 @@ class Following:
             self._syncs.append((session_id, sent))
         elif kind == op.CLOSE_SESSION:
             connection.leaving = True
+        elif kind in op.KEEPER_WRITES or (kind == op.MULTI and not _is_apaches(frame)):
+            sent.frame = frame
         body = frame[requests.BODY :]
         self._send(Request(session_id, xid, kind, body), connection.identities)
+
+    def _refused(self, frame: bytes, kind: int) -> Code | None:
+        """What the leader would make no txn of."""
+        if not _is_whole(frame, kind):
+            return Code.MARSHALLING_ERROR
+        if kind in op.KEEPER_WRITES and not self._peer.leader_is_zkstore:
+            return Code.UNIMPLEMENTED
+        return None
 
     def _append(self, session_id: int, sent: _Sent) -> None:
         self._sent.setdefault(session_id, deque()).append(sent)
@@ -100,7 +113,7 @@ class Following:
     def _send(
         self, request: Request, identities: tuple[tuple[bytes, bytes], ...] | None = None
     ) -> None:
-        self._send_up(Packet(quorum.REQUEST, _NO_ZXID, request.encode(), identities))
+        self._peer.send_up(Packet(quorum.REQUEST, _NO_ZXID, request.encode(), identities))
 
     def create_session(self, session_id: int, timeout_ms: int) -> None:
         """Ask for a new session; the txn tells everybody."""
@@ -109,7 +122,7 @@ class Following:
     def revalidate(self, session_id: int, timeout_ms: int) -> None:
         """Ask whether a session lives; it is ours then."""
         data = quorum.encode_revalidate(session_id, timeout_ms)
-        self._send_up(Packet(quorum.REVALIDATE, _NO_ZXID, data))
+        self._peer.send_up(Packet(quorum.REVALIDATE, _NO_ZXID, data))
 
     # ---- down
 
@@ -119,7 +132,7 @@ class Following:
             told = quorum.decode_digest(packet.data)
             if told is not None:
                 self._loop.writer.digests.compare(*told)
-            self._send_up(packet._replace(data=quorum.encode_touches(self._heard())))
+            self._peer.send_up(packet._replace(data=quorum.encode_touches(self._heard())))
         elif packet.type == quorum.REVALIDATE:
             session_id, valid = quorum.decode_revalidated(packet.data)
             self._loop.sessions.revalidated(session_id, valid=valid)
@@ -166,6 +179,10 @@ class Following:
             loop.sessions.dismiss(one.connection, "its session has moved to another server")
         else:
             loop.waiting[txn.zxid] = (one.connection, one.xid)
+            if one.frame is not None:
+                reshape = keeper_prep.reshape_of(one.frame, txn)
+                if reshape is not None:
+                    loop.prep.reshape[txn.zxid] = reshape
         self._go_on(txn.session_id, txn.zxid)
 
     def _go_on(self, session_id: int, zxid: int) -> None:
@@ -184,6 +201,15 @@ def _answers(txn: Txn, sent: _Sent) -> bool:
     if txn.cxid != sent.xid or sent.answer is not None or sent.kind == op.SYNC:
         return False
     return txn.type == op.ERROR or (txn.type == op.CLOSE_SESSION) == (sent.kind == op.CLOSE_SESSION)
+
+
+def _is_apaches(frame: bytes) -> bool:
+    """Whether a multi is made of Apache's operations."""
+    try:
+        requests.read_multi(frame, reads=False)
+    except RemoteProtocolError:
+        return False
+    return True
 
 
 def _synced(xid: int, path: bytes | None) -> Callable[[int], bytes]:

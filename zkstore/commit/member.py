@@ -183,7 +183,7 @@ class Ensemble:
             for link in self.peer.learners:
                 self._learners.opened(link)
         else:
-            self._following = loop.sessions.upstream = Following(loop, self.peer.send_up)
+            self._following = loop.sessions.upstream = Following(loop, self.peer)
             loop.request = self._following.request
         loop.serve(leading=role is Role.LEADING, epoch_began=self.peer.epoch << 32)
 

@@ -281,6 +281,36 @@ def _nothing(path: bytes) -> Sub:
     return op.CHECK, (path, -1)
 
 
+def reshape_of(frame: bytes, txn: Txn) -> Callable[[bytes], bytes] | None:
+    """How the reply to a request is made from what applying its txn gives; None: it is that.
+
+    For a learner, which has not made the txn itself.
+    """
+    kind = requests.read_header(frame)[1]
+    if txn.type == op.ERROR:
+        return None
+    if kind != op.MULTI:
+        made = [(txn.type, txn.body)] if txn.type != op.MULTI else txn.body[0]
+        answer = _answer_of(kind, made)
+        return lambda _: answer
+    if any(sub == op.ERROR for sub, _ in txn.body[0]):
+        return None
+    parts = []
+    subs = iter(txn.body[0])
+    for sub_kind, apache, own in keeper.read_multi(frame):
+        made = [next(subs)]
+        while own is not None and sub_kind == op.REMOVE_RECURSIVE and made[-1][1][0] != own[0]:
+            made.append(next(subs))  # children first, the node that was named last
+        sub_answer = None if apache is not None else _answer_of(sub_kind, made)
+        parts.append(_Part(sub_kind, len(made), sub_answer))
+    return partial(_reshaped, parts)
+
+
+def _answer_of(kind: int, made: Sequence[Sub]) -> bytes:
+    """What one of Keeper's operations answers, of the txns that it became."""
+    return buffer(made[0][1][0]) if kind == op.CREATE_IF_NOT_EXISTS else b""
+
+
 def _reshaped(parts: Sequence[_Part], body: bytes) -> bytes:
     """The reply to a multi: one result an operation, however many txns it became."""
     results = []
