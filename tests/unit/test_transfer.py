@@ -20,7 +20,9 @@ from zkstore.proto import opcodes as op
 from zkstore.proto.quorum import SNAP, Packet, encode
 from zkstore.storage import fuzzy, snapshot_in, snapshot_out, transfer
 from zkstore.storage.env import storage_dir
+from zkstore.storage.offline import Offline
 from zkstore.storage.scrub import scrub
+from zkstore.storage.stillcopy import copy_stopped
 from zkstore.storage.writer import Writer
 from zkstore.tree import acl as acls
 from zkstore.tree.paths import split
@@ -354,3 +356,27 @@ def test_a_helper_that_fails_says_so_and_leaves_nothing(tmp_path: Path, how: str
     assert how == "killed" or "the leader's tree: offset" in failed
     crash(writer)
     open_writer(tmp_path, alone=False).close()
+
+
+def test_a_stopped_replica_in_the_midst_of_it_is_read_as_its_server_would(tmp_path: Path) -> None:
+    """The journal's txns go over a tree that holds parts of them already."""
+    leader = open_writer(tmp_path / "leader")
+    grow(leader)
+    made = txn(14, op.CREATE, b"/c/new", b"", acls.OPEN_ENCODED, False, 2)
+    later = [made, txn(15, op.DELETE, b"/a"), txn(16, op.DELETE, b"/c/new")]
+    perform(leader, *later)
+    writer = learner(tmp_path / "learner")
+    receive(stream_of(leader), tmp_path / "learner", 13)
+    writer.switch(2, zxid=13, whole=False)
+    writer.perform(Ready(append=proposals(later)))
+    crash(writer)
+    with Offline(tmp_path / "learner") as tree:
+        assert (tree.applied, tree.totals.nodes) == (16, leader.totals.nodes)
+        found = {path: shown(value) for path, value in tree.walk()}
+        assert copy_stopped(tree, tmp_path / "copy", silent) == 16
+    wanted = {path: shown(value) for path, (value, _) in stands(leader).items()}
+    assert found == wanted
+    copy = open_writer(tmp_path / "copy", alone=False)
+    assert {path: shown(value) for path, (value, _) in stands(copy).items()} == wanted
+    crash(copy)
+    leader.close()

@@ -16,10 +16,11 @@ from typing import Final, NamedTuple
 import lmdb
 import msgpack
 
-from zkstore.apache.replay import UNKNOWN_ACL
+from zkstore.apache.replay import UNKNOWN_ACL, Replay
 from zkstore.errors import CorruptionError
 from zkstore.storage import scan, schema
 from zkstore.tree import node as nodes
+from zkstore.tree.apply import Batch
 
 _KEY: Final = schema.MARK + b"fuzzy"
 NEVER: Final = (1 << 63) - 1
@@ -37,6 +38,11 @@ class Mark(NamedTuple):
 def read(lmdb_txn: lmdb.Transaction) -> Mark:
     value = scan.getter(lmdb_txn)(_KEY)
     return Mark() if value is None else Mark(*msgpack.unpackb(value, use_list=False))
+
+
+def batch_of(lmdb_txn: lmdb.Transaction) -> type[Batch]:
+    """What applies txns to this tree."""
+    return Replay if read(lmdb_txn).pending else Batch
 
 
 def pending(unknown_acls: list[bytes]) -> tuple[bytes, bytes]:

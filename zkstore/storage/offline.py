@@ -23,13 +23,13 @@ import lmdb
 
 from zkstore.errors import CorruptionError, ZkstoreError
 from zkstore.records import txn as txns
-from zkstore.storage import journal, record, scan, schema, txnlog
+from zkstore.storage import fuzzy, journal, record, scan, schema, txnlog
 from zkstore.storage.batches import StoredTree
 from zkstore.storage.disk import Disk
 from zkstore.storage.env import storage_dir
 from zkstore.storage.still import Still
 from zkstore.tree import node as nodes
-from zkstore.tree.apply import Batch, Totals
+from zkstore.tree.apply import Totals
 from zkstore.tree.paths import ROOT, split
 from zkstore.zab.ready import HardState
 
@@ -60,7 +60,7 @@ class Offline:
             cp = self.still.checkpoint
             self.epochs = (cp.accepted_epoch, cp.current_epoch)
             self.tail: list[tuple[bytes, list[Any]]] = []  # (txn, effects) of the journal's txns
-            self.batch = Batch(self._base, self.totals)
+            self.batch = fuzzy.batch_of(self._txn)(self._base, self.totals)
             directory = storage_dir(log_dir or data_dir)
             payloads, self.journal_damage = journal.read_back(directory, Disk(), cp.position)
             self._replay(payloads)

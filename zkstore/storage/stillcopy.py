@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from zkstore.records import txn as txns
-from zkstore.storage import scan, schema, txnlog
+from zkstore.storage import fuzzy, scan, schema, txnlog
 from zkstore.storage.batches import StoredTree, write_batch
 from zkstore.storage.disk import Disk
 from zkstore.storage.env import FIRST_GENERATION, storage_dir
 from zkstore.storage.generation import Generation, building
 from zkstore.storage.hotcopy import copy_still
 from zkstore.storage.offline import Offline
-from zkstore.tree.apply import Batch, Effects
+from zkstore.tree.apply import Effects
 
 _BATCH_TXNS: Final = 1000
 
@@ -44,7 +44,7 @@ def _apply(generation: Generation, encoded: list[bytes]) -> None:
     with generation.write() as write_txn:
         key, value = scan.last(write_txn)
         label = txnlog.label_of(schema.zxid_of(key), value)
-        batch = Batch(StoredTree(write_txn), label.totals)
+        batch = fuzzy.batch_of(write_txn)(StoredTree(write_txn), label.totals)
         for one in encoded:
             _, effects = batch.apply(txns.decode(one))
             entries += (one, effects)

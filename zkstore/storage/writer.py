@@ -24,7 +24,6 @@ from typing import Any, Final, NamedTuple, cast
 
 import lmdb
 
-from zkstore.apache.replay import Replay
 from zkstore.constants import (
     ACL_BYTES_REMEMBERED_MAX,
     ACL_IDS_MAX,
@@ -138,7 +137,7 @@ class Writer:
         self._env = env = self._replica.env
         with env.begin() as lmdb_txn:
             self._fuzzy = fuzzy.read(lmdb_txn).pending
-        self._batch: type[Batch] = Replay if self._fuzzy else Batch
+            self._batch = fuzzy.batch_of(lmdb_txn)
         self._fuzzy_upto = fuzzy.NEVER  # once this is applied the tree is exact; see `_settle`
         with self.views.open() as view:
             self.applied, self._log_bytes, self.totals = view.label()
