@@ -343,8 +343,15 @@ class Worker:
         if self.watches and self.applied > self.position:
             self.view().close()
         moved: dict[Client, None] = {}
-        for at in range(1, len(message), ipc.TO_WORKER_WIDTH):
-            client = self._deliver(*message[at : at + ipc.TO_WORKER_WIDTH])
+        clients = self._clients
+        items = iter(message)
+        next(items)
+        for kind, number, zxid, payload in zip(items, items, items, items, strict=True):
+            client = clients.get(number) if kind == ipc.REPLY else None
+            if client is not None:
+                client.answered(zxid, payload)
+            else:
+                client = self._deliver(kind, number, zxid, payload)
             if client is not None and client.waiting():
                 moved[client] = None
         if self.holding:
@@ -366,7 +373,7 @@ class Worker:
                 view.close()
 
     def _deliver(self, kind: int, number: int, zxid: int, payload: Any) -> Client | None:
-        """Hand one item of a message to its client, which is returned."""
+        """Hand one item of a message to its client, which is returned. Of replies, the stale."""
         if kind == ipc.GATHER:
             self._add(ipc.GATHERED, number, self.report(payload))
             return None
@@ -380,9 +387,7 @@ class Worker:
         if client is None:
             self.counters["stale_replies"] += kind == ipc.REPLY
             return None
-        if kind == ipc.REPLY:
-            client.answered(zxid, payload)
-        elif kind == ipc.SESSION:
+        if kind == ipc.SESSION:
             frame, session_id, timeout_ms = payload
             if session_id:
                 client.connected(session_id, timeout_ms, frame, zxid)

@@ -37,6 +37,5 @@ SETTINGS: Final = 6  # connection: 0; payload: {field of Settings that was chang
 REOPEN: Final = 7  # first in its message: the data are in another file from now on
 
 TO_COMMIT_WIDTH: Final = 3
-TO_WORKER_WIDTH: Final = 4
 
 Message = list[Any]

@@ -74,6 +74,7 @@ class Batch:
     ) -> None:
         """`quotas`: the prefixes that have limits, where the caller knows them."""
         self._source = source
+        self._look = source.node
         self.quotas = quota.registered(source) if quotas is None else quotas
         self.totals = totals
         self.nodes: dict[bytes, bytes | None] = {}
@@ -88,7 +89,7 @@ class Batch:
     def node(self, path: bytes) -> bytes | None:
         """The node's value as this batch sees it."""
         value = self.nodes.get(path, _UNSEEN)
-        return self._source.node(path) if value is _UNSEEN else value
+        return self._look(path) if value is _UNSEEN else value
 
     def apply(self, txn: Txn) -> tuple[Result, Effects]:
         """Apply one txn; returns what its client is told and the effects."""
@@ -122,7 +123,9 @@ class Batch:
 
     def _set_data(self, zxid: int, time_ms: int, body: Body) -> Result:
         path, data, version = body
-        old = self.nodes.get(path) or self.node(path)
+        old = self.nodes.get(path, _UNSEEN)
+        if old is _UNSEEN:
+            old = self._look(path)
         if old is None:
             return _NO_NODE
         fields = nodes.unpack(old)
