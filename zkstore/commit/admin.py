@@ -65,6 +65,11 @@ class Admin:
             connection.port.put(ipc.TEXT, connection.number, 0, fourletter.NOT_SERVING)
             self._loop.schedule()
             return
+        if word == "isro":
+            text = b"null" if self._loop.mode is None else b"rw"
+            connection.port.put(ipc.TEXT, connection.number, 0, text)
+            self._loop.schedule()
+            return
         if word == "stmk":
             self._trace_mask = argument
         self.gather(word, lambda parts: self._tell(connection, word, list(parts.values())))
@@ -114,7 +119,7 @@ class Admin:
         snapshot = {
             "version": fourletter.version_text(VERSION),
             "mode": loop.mode,
-            "zxid": loop.writer.applied,
+            "zxid": loop.newest,
             "nodes": totals.nodes + 1,  # Apache counts the root under both of its names (W15)
             "connections": [one for part in parts for one in part["connections"]],
             "outstanding": sum(part["outstanding"] for part in parts),
@@ -124,6 +129,10 @@ class Admin:
             "average_latency": decimal(latency.average),
             **self._details(word, parts),
         }
+        if loop.member is not None:
+            standing = loop.member.standing
+            snapshot |= {"proposal_sizes": standing.proposal_sizes, "peer_state": standing.state}
+            snapshot["ensemble"] = standing.rows()
         if word == "mntr":
             latencies = {"readlatency": reads, "updatelatency": updates}
             snapshot["metrics"] = metrics(snapshot | self._measured(parts, latencies))
@@ -175,7 +184,11 @@ class Admin:
         if word == "dump":
             return self._sessions()
         if word == "conf":
-            return {"conf": self._conf()}
+            member = self._loop.member
+            return {
+                "conf": self._conf(),
+                "membership": "" if member is None else member.standing.membership,
+            }
         if word == "dirs":
             data, log = self._folders()
             return {"data_dir_size": _size(data, "data."), "log_dir_size": _size(log, "journal.")}
@@ -192,6 +205,7 @@ class Admin:
 
     def _sessions(self) -> dict[str, Any]:
         offset_ms = time.time_ns() // 1_000_000 - monotonic_ms()
+        sessions = self._loop.sessions
         with self._loop.writer.views.open() as view:
             ephemerals = view.ephemerals_by_session()
         return {
@@ -228,6 +242,7 @@ class Admin:
             "maxSessionTimeout": greatest,
             "clientPortListenBacklog": settings.client_port_listen_backlog,
             "serverId": settings.server_id,
+            **({} if self._loop.member is None else self._loop.member.standing.conf()),
         }
 
 

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from zkstore.commit.ports import Answer, Connection, Port, Ports
 from zkstore.commit.sessions import Sessions, monotonic_ms
+from zkstore.commit.standing import Standing
 from zkstore.constants import BATCH_BYTES_MAX, BATCH_REQUESTS_MAX
 from zkstore.errors import Code, LogTrimmed, RemoteProtocolError, StorageFull
 from zkstore.jute.codec import INT_INT, buffer, read_buffer
@@ -110,6 +111,10 @@ class Member(Protocol):
     @property
     def mode(self) -> str | None:
         """What `srvr` calls this member; None while nobody is served."""
+
+    @property
+    def standing(self) -> Standing:
+        """What it tells of its ensemble."""
 
     def confirm(self) -> int:
         """Ask a quorum whether we still lead; returns the round in which it will have answered."""
@@ -312,7 +317,7 @@ class Loop:
             port.reported_ms = max(port.reported_ms, payload[0])
             port.silent_beats = 0
             for at in range(1, len(payload), 2):
-                self.sessions.tracker.touch(payload[at], payload[at + 1])
+                self.sessions.touch(payload[at], payload[at + 1])
             return
         if kind == ipc.WATCHING:
             port.watching = payload is not None
@@ -357,7 +362,7 @@ class Loop:
             return
         self._expect(txn, connection, xid)
         if self.enforcer is not None and self.enforcer.exceeded:
-            self.quota_exceeded(self.enforcer, connection.address, session.session_id)
+            self.quota_exceeded(self.enforcer, connection.address, session_id)
 
     def _order_apart(
         self, connection: Connection, session: Session, xid: int, kind: int, frame: bytes

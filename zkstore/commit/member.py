@@ -22,6 +22,7 @@ from zkstore.commit.following import Following
 from zkstore.commit.learners import Learners
 from zkstore.commit.loop import Loop
 from zkstore.commit.ports import Connection
+from zkstore.commit.standing import Standing
 from zkstore.commit.transfers import Transfers
 from zkstore.errors import LogTrimmed, RemoteProtocolError, ZkstoreError
 from zkstore.proto import quorum
@@ -65,6 +66,7 @@ class Ensemble:
             settings, self.membership, self.peer, aio, self._came_in, self._link_closed,
             writer.received,
         )
+        self.standing = Standing(settings, self.membership, self.peer)
         self._transfers = Transfers(loop, replica, self.peer, self.driver.links, aio)
         self._aio = aio
         self._loop = loop
@@ -101,6 +103,7 @@ class Ensemble:
 
     def before(self, ready: Ready) -> None:
         """What leaves before the flush."""
+        self.standing.performed(ready)
         learners = self._learners
         if learners is not None:
             for link, packet in ready.send:

@@ -64,7 +64,19 @@ def readable(view: View, client: Client, path: bytes) -> bytes:
     acl_id = nodes.unpack(value)[nodes.ACL_ID]
     if acl_id != _OPEN_ID:
         client.require(view.acl(acl_id), op.READ)
+        if path == paths.CONFIG:
+            return _configured(value, client.worker.settings.members.encode())
     return value
+
+
+def _configured(value: bytes, membership: bytes) -> bytes:
+    """/zookeeper/config as a member shows it: each its own membership, whatever a leader's snapshot
+    brought. Source: QuorumPeer.initConfigInZKDatabase."""
+    if not membership:
+        return value
+    fields = nodes.unpack(value)
+    shown, _ = nodes.with_data(value, fields, paths.CONFIG, membership, 0, 0, -1)
+    return shown
 
 
 def _own(path: bytes) -> bytes:

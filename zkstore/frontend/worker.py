@@ -459,8 +459,6 @@ class Worker:
             client.send(fourletter.refused(word))
         elif word == "ruok":
             client.send(b"imok")
-        elif word == "isro":
-            client.send(b"rw")
         else:
             self.submit(ipc.ADMIN, client, [word, int.from_bytes(argument, "big", signed=True)])
             return

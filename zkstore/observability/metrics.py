@@ -198,6 +198,7 @@ def metrics(s: dict[str, Any]) -> dict[str, object]:
         "connection_drop_probability": s["drop_probability"],
         "outstanding_tls_handshake": 0,
         **s["quotas"],
+        **s.get("ensemble", {}),
         **counters,
     }
     for name, summary in s["summaries"].items():

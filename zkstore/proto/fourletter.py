@@ -25,7 +25,7 @@ ARGUMENT_BYTES: Final = {"stmk": 8}
 TRACE_MASK_DEFAULT: Final = 306
 
 NOT_SERVING: Final = b"This ZooKeeper instance is not currently serving requests\n"
-ALWAYS_ANSWERED: Final = frozenset(("envi", "gtmk", "stmk"))  # while nobody is served, too
+ALWAYS_ANSWERED: Final = frozenset(("envi", "gtmk", "isro", "stmk"))  # while nobody is served, too
 
 Snapshot = dict[str, Any]
 
@@ -102,8 +102,17 @@ def _server(s: Snapshot) -> str:
         f"/{int(latency.greatest)}\n"
         f"Received: {s['received']}\nSent: {s['sent']}\n"
         f"Connections: {len(s['connections'])}\nOutstanding: {s['outstanding']}\n"
-        f"Zxid: {_hex(s['zxid'])}\nMode: {s['mode']}\nNode count: {s['nodes']}\n"
+        f"Zxid: {_hex(s['zxid'])}\nMode: {s['mode']}\nNode count: {s['nodes']}\n" + _proposals(s)
     )
+
+
+def _proposals(s: Snapshot) -> str:
+    """A leader's line more."""
+    sizes = s.get("proposal_sizes")
+    if sizes is None:
+        return ""
+    last, least, greatest = sizes
+    return f"Proposal sizes last/min/max: {last}/{least}/{greatest}\n"
 
 
 def srvr(s: Snapshot) -> str:
@@ -120,7 +129,7 @@ def cons(s: Snapshot) -> str:
 
 
 def conf(s: Snapshot) -> str:
-    return "".join(f"{key}={value}\n" for key, value in s["conf"].items())
+    return "".join(f"{key}={value}\n" for key, value in s["conf"].items()) + str(s["membership"])
 
 
 def _date(wall_ms: int) -> str:
@@ -153,6 +162,8 @@ def dump(s: Snapshot) -> str:
 def mntr(s: Snapshot) -> str:
     """Gauges and counters by the names that monitoring agents know (observability/metrics.py)."""
     head = {"version": s["version"], "server_state": s["mode"]}
+    if "peer_state" in s:
+        head["peer_state"] = s["peer_state"]
     return "".join(f"zk_{name}\t{value}\n" for name, value in (head | s["metrics"]).items())
 
 

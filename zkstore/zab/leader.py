@@ -431,6 +431,11 @@ class Leader:
         self._syncs.append(_Sync(link, packet, self.last_proposed, self.confirm()))
         self._answer_syncs()
 
+    @property
+    def pending_syncs(self) -> int:
+        """Those that are not due yet."""
+        return len(self._syncs)
+
     def _answer_syncs(self) -> None:
         """Those that are due although nothing later is committed."""
         while self._syncs and self._syncs[0].round <= self.confirmed:

@@ -131,6 +131,11 @@ class Peer:
         return {} if self._leader is None else self._leader.learners
 
     @property
+    def pending_syncs(self) -> int:
+        """Syncs of learners that are not answered."""
+        return 0 if self._leader is None else self._leader.pending_syncs
+
+    @property
     def confirmed(self) -> int:
         """The last round of confirm() in which a quorum still followed."""
         return 0 if self._leader is None else self._leader.confirmed
