@@ -317,7 +317,7 @@ class Loop:
             port.reported_ms = max(port.reported_ms, payload[0])
             port.silent_beats = 0
             for at in range(1, len(payload), 2):
-                self.sessions.touch(payload[at], payload[at + 1])
+                self.sessions.tracker.touch(payload[at], payload[at + 1])
             return
         if kind == ipc.WATCHING:
             port.watching = payload is not None
@@ -362,7 +362,7 @@ class Loop:
             return
         self._expect(txn, connection, xid)
         if self.enforcer is not None and self.enforcer.exceeded:
-            self.quota_exceeded(self.enforcer, connection.address, session_id)
+            self.quota_exceeded(self.enforcer, connection.address, session.session_id)
 
     def _order_apart(
         self, connection: Connection, session: Session, xid: int, kind: int, frame: bytes
