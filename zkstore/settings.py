@@ -45,6 +45,11 @@ class Settings:
     quorum_tcp_keep_alive: bool = False  # tcpKeepAlive
     election_connect_timeout_ms: int = 5000  # cnxTimeout
     election_greeting_timeout_ms: int = -1  # quorumCnxnTimeoutMs; -1: syncLimit
+    # localSessionsEnabled, localSessionsUpgradingEnabled: of ensembles only
+    local_sessions_enabled: bool = False
+    local_sessions_upgrading_enabled: bool = False
+    # zkstore.linearizableReads: every read waits for a round of the quorum that began behind it
+    linearizable_reads: bool = False
     notification_interval_ms_min: int = 200  # fastleader.minNotificationInterval
     notification_interval_ms_max: int = 60_000  # fastleader.maxNotificationInterval
     min_session_timeout_ms: int = -1  # minSessionTimeout; -1: 2 ticks

@@ -53,9 +53,8 @@ def knows(member: Member, client: Client) -> tuple[bool, bool]:
     dump = member.word("dump").partition("ephemeral nodes dump:")[0]
     local, found, known = dump.partition("Global Session")
     assert found and "Local Session Sets (" in local, dump
-    return f"\t{session}\n" in local, re.search(
-        rf"^\t?{session}\b", known, re.MULTILINE
-    ) is not None
+    as_global = re.search(rf"^\t?{session}\b", known, re.MULTILINE)
+    return f"\t{session}\n" in local, as_global is not None
 
 
 def sessions(member: Member) -> tuple[int, int]:
@@ -147,8 +146,8 @@ def test_owning_a_node_makes_it_global(upgrading: Ensemble, who: str, how: str) 
         for one in upgrading.members.values():
             assert knows(one, client) == (False, True)
         other = upgrading.others(member)[0]
+        client.cut()
         newer = await resumed(other, client)
-        await client.ended()
         await newer.done(requests.set_data(path, b"moved"))
         await newer.close()
         upgrading.settled()

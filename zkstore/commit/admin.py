@@ -162,6 +162,7 @@ class Admin:
             "watches": sum(part["watches"] for part in parts),
             "response_sizes": _sizes([part["response_sizes"] for part in parts]),
             "sessions": len(loop.sessions.tracker.sessions),
+            "local_sessions": len(loop.sessions.local.sessions),
             "uptime_ms": int((time.monotonic() - self._started) * 1000),
             "open_files": len(os.listdir("/dev/fd")),
             "max_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -211,9 +212,14 @@ class Admin:
         return {
             "now_ms": offset_ms + monotonic_ms(),
             "ephemerals": ephemerals,
-            "expiry": {
-                due + offset_ms: ids for due, ids in self._loop.sessions.tracker.buckets().items()
-            },
+            "expiry": {due + offset_ms: ids for due, ids in sessions.tracker.buckets().items()},
+            "local_expiry": None
+            if not sessions.makes_local
+            else {due + offset_ms: ids for due, ids in sessions.local.buckets().items()},
+            # A learner does not let them expire.
+            "global": None
+            if self._loop.leading
+            else {one.session_id: one.timeout_ms for one in sessions.tracker.sessions.values()},
         }
 
     def _folders(self) -> tuple[str, str]:

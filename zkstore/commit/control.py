@@ -160,7 +160,8 @@ class Control:
                 "ephemerals": len(ephemerals.get(session.session_id, ())),
                 "address": getattr(session.place, "address", None),
             }
-            for session in self._loop.sessions.tracker.sessions.values()
+            for sessions in (self._loop.sessions.tracker, self._loop.sessions.local)
+            for session in sessions.sessions.values()
         ]
 
     async def _connections(self) -> list[dict[str, Any]]:
@@ -191,10 +192,10 @@ class Control:
     # ---- ending
 
     async def _terminate_session(self, text: str) -> str:
-        session = self._loop.sessions.tracker.sessions.get(_session_id(text))
+        session = self._loop.sessions.find(_session_id(text))
         if session is None:
             raise Refused(f"there is no session {text}")
-        if not self._loop.leading:
+        if not session.local and not self._loop.leading:
             raise Refused("sessions are ended by the leader: ask that server")
         if self._loop.writer.stalled:
             raise Refused("the disk is full: nothing can be written")

@@ -30,6 +30,7 @@ from zkstore.proto import keeper, quorum, replies, requests
 from zkstore.proto import opcodes as op
 from zkstore.proto.quorum import Packet, Request
 from zkstore.records.txn import Txn
+from zkstore.session.tracker import Session
 from zkstore.storage.writer import Applied
 from zkstore.tree import keeper_prep
 from zkstore.zab.peer import Peer
@@ -44,7 +45,7 @@ _NO_ZXID: Final = -1  # in packets that are about none
 class _Sent:
     """One request that is not answered."""
 
-    __slots__ = ("answer", "connection", "frame", "kind", "synced", "xid")
+    __slots__ = ("answer", "connection", "frame", "kind", "refusal", "synced", "xid")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class _Sent:
         # Given without a txn, once it is its turn: of the zxid in its header.
         self.answer = answer
         self.synced = answer  # what answers a sync
+        self.refusal: Code | None = None  # what an error is called here
         self.frame: bytes | None = None  # of a request that an Apache leader does not know
 
 
@@ -89,6 +91,8 @@ class Following:
             return
         sent = _Sent(connection, xid, kind)
         self._append(session_id, sent)
+        if session.local and self._is_local(sent, session, frame):
+            return
         if kind == op.SYNC:
             sent.synced = _synced(xid, read_buffer(frame, requests.BODY)[0])
             self._syncs.append((session_id, sent))
@@ -98,6 +102,21 @@ class Following:
             sent.frame = frame
         body = frame[requests.BODY :]
         self._send(Request(session_id, xid, kind, body), connection.identities)
+
+    def _is_local(self, sent: _Sent, session: Session, frame: bytes) -> bool:
+        """A request of a local session; returns whether the leader is not asked."""
+        sessions = self._loop.sessions
+        if sent.kind == op.CLOSE_SESSION:
+            sessions.close_local(sent.connection, session)
+            sent.answer = _closed(sent.xid)
+            self._go_on(session.session_id, self._loop.writer.applied)
+            return True
+        if keeper_prep.owns(frame, sent.kind):
+            if self._loop.settings.local_sessions_upgrading_enabled:
+                sessions.upgrade(session)
+            elif sent.kind != op.MULTI:  # whose reply is the leader's, as in Apache
+                sent.refusal = Code.EPHEMERAL_ON_LOCAL_SESSION
+        return False
 
     def _refused(self, frame: bytes, kind: int) -> Code | None:
         """What the leader would make no txn of."""
@@ -177,6 +196,8 @@ class Following:
         loop = self._loop
         if txn.type == op.ERROR and txn.body[0] == Code.SESSION_MOVED:
             loop.sessions.dismiss(one.connection, "its session has moved to another server")
+        elif txn.type == op.ERROR and one.refusal is not None:
+            loop.defer(txn.zxid, Answer(one.connection, _refusal(one.xid, one.refusal)))
         else:
             loop.waiting[txn.zxid] = (one.connection, one.xid)
             if one.frame is not None:
@@ -191,7 +212,11 @@ class Following:
         if sent is None:
             return
         while sent and (answer := sent[0].answer) is not None:
-            self._loop.defer(zxid, Answer(sent.popleft().connection, answer))
+            one = sent.popleft()
+            if one.kind == op.CLOSE_SESSION:
+                self._loop.defer(zxid, self._loop.farewell(one.connection, one.xid))
+            else:
+                self._loop.defer(zxid, Answer(one.connection, answer))
         if not sent:
             del self._sent[session_id]
 
@@ -200,6 +225,8 @@ def _answers(txn: Txn, sent: _Sent) -> bool:
     """Whether a txn is what became of a request; the leader closes sessions by itself as well."""
     if txn.cxid != sent.xid or sent.answer is not None or sent.kind == op.SYNC:
         return False
+    if txn.type == op.CREATE_SESSION:
+        return False  # of a local session that became a global one
     return txn.type == op.ERROR or (txn.type == op.CLOSE_SESSION) == (sent.kind == op.CLOSE_SESSION)
 
 
@@ -210,6 +237,10 @@ def _is_apaches(frame: bytes) -> bool:
     except RemoteProtocolError:
         return False
     return True
+
+
+def _closed(xid: int) -> Callable[[int], bytes]:
+    return lambda zxid: replies.reply(xid, zxid, b"")
 
 
 def _synced(xid: int, path: bytes | None) -> Callable[[int], bytes]:

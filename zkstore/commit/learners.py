@@ -122,7 +122,7 @@ class Learners:
         self, learner: _Learner, request: Request, identities: tuple[Identity, ...]
     ) -> None:
         loop = self._loop
-        session_id, cxid, kind, body = request
+        session_id, cxid, kind, _ = request
         if kind == op.SYNC:
             self._peer.sync(learner.link, _SYNCED)
         elif kind == op.CREATE_SESSION:
@@ -133,7 +133,7 @@ class Learners:
             loop.sessions.tracker.sessions[session_id].closing = True
             loop.propose(loop.prep.close_session(loop.next_zxid(), session_id, cxid))
         else:
-            loop.propose(self._validated(session_id, cxid, kind, body, identities))
+            loop.propose(self._validated(request, identities))
 
     def _create_session(self, learner: _Learner, request: Request) -> None:
         loop = self._loop
@@ -143,14 +143,25 @@ class Learners:
         txn = loop.prep.create_session(loop.next_zxid(), request.session_id, timeout_ms)
         loop.propose(txn)
 
+    def _may_be_local(self, request: Request) -> bool:
+        """Whether it is taken for a request of a learner's local session, of which nobody else
+        knows. Source: LeaderSessionTracker.checkSession."""
+        settings = self._loop.settings
+        elsewhere = request.session_id >> 56 & 0xFF != settings.server_id & 0xFF
+        closes = request.opcode == op.CLOSE_SESSION
+        return settings.local_sessions_enabled and elsewhere and not closes
+
     def _refusal(self, learner: _Learner, request: Request) -> Code | None:
         """Why a request is refused before it is looked at. Source: SessionTrackerImpl."""
         session = self._loop.sessions.tracker.sessions.get(request.session_id)
-        if session is None or session.closing:
+        if session is None:
+            if not self._may_be_local(request):
+                return Code.SESSION_EXPIRED
+        elif session.closing:
             return Code.SESSION_EXPIRED
-        if session.place is None:
+        elif session.place is None:
             session.place = learner
-        if session.place is not learner:
+        elif session.place is not learner:
             return Code.SESSION_MOVED
         if self._loop.refuses(request.opcode):
             return Code.SYSTEM_ERROR
@@ -158,18 +169,16 @@ class Learners:
             return Code.RECONFIG_DISABLED
         return None
 
-    def _validated(
-        self,
-        session_id: int,
-        cxid: int,
-        kind: int,
-        body: bytes,
-        identities: tuple[Identity, ...],
-    ) -> Txn:
+    def _validated(self, request: Request, identities: tuple[Identity, ...]) -> Txn:
         loop = self._loop
-        zxid = loop.next_zxid()
+        session_id, cxid, kind, body = request
+        zxid, frame = loop.next_zxid(), _HEADER(cxid, kind) + body
         try:
-            txn = loop.prep.request(zxid, session_id, _HEADER(cxid, kind) + body, identities)
+            if session_id not in loop.sessions.tracker.sessions:
+                why = Code.SESSION_EXPIRED  # as in Apache; the learner knows better
+                txn = loop.prep.homeless_request(zxid, session_id, frame, identities, why)
+            else:
+                txn = loop.prep.request(zxid, session_id, frame, identities)
         except RemoteProtocolError:
             return loop.prep.error(zxid, session_id, cxid, Code.MARSHALLING_ERROR)
         loop.prep.reshape.pop(zxid, None)  # the learner makes the reply

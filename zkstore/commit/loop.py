@@ -44,7 +44,7 @@ from zkstore.storage.view import View
 from zkstore.storage.writer import Applied, Writer, wall_ms
 from zkstore.tree.acl import Acl
 from zkstore.tree.auth import Providers
-from zkstore.tree.keeper_prep import KeeperPrep
+from zkstore.tree.keeper_prep import KeeperPrep, owns
 from zkstore.tree.quota import Enforcer
 from zkstore.zab.core import Core
 from zkstore.zab.ready import Proposal, Ready
@@ -248,7 +248,7 @@ class Loop:
         for connection in self.ports.remove(port):
             if connection.session is not None:
                 # What the worker had heard and not reported died with it; no session pays for it.
-                self.sessions.tracker.touch(connection.session.session_id, now_ms)
+                self.sessions.touch(connection.session.session_id, now_ms)
             self.ports.close(connection)
             self.sessions.disconnected(connection)
         self.schedule()
@@ -317,7 +317,7 @@ class Loop:
             port.reported_ms = max(port.reported_ms, payload[0])
             port.silent_beats = 0
             for at in range(1, len(payload), 2):
-                self.sessions.tracker.touch(payload[at], payload[at + 1])
+                self.sessions.touch(payload[at], payload[at + 1])
             return
         if kind == ipc.WATCHING:
             port.watching = payload is not None
@@ -351,18 +351,21 @@ class Loop:
             return  # the session has another connection by now; this one is being closed
         xid, kind = _XID_TYPE(frame)
         apart = kind in _APART or session.closing or self.full or self.writer.stalled
-        if apart and self._order_apart(connection, session, xid, kind, frame):
+        if (apart or session.local) and self._order_apart(connection, session, xid, kind, frame):
             return
+        zxid, session_id, identities = self.next_zxid(), session.session_id, connection.identities
         try:
-            txn = self.prep.request(
-                self.next_zxid(), session.session_id, frame, connection.identities
-            )
+            if session.local:
+                why = Code.EPHEMERAL_ON_LOCAL_SESSION
+                txn = self.prep.homeless_request(zxid, session_id, frame, identities, why)
+            else:
+                txn = self.prep.request(zxid, session_id, frame, identities)
         except RemoteProtocolError:
             self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
             return
         self._expect(txn, connection, xid)
         if self.enforcer is not None and self.enforcer.exceeded:
-            self.quota_exceeded(self.enforcer, connection.address, session.session_id)
+            self.quota_exceeded(self.enforcer, connection.address, session_id)
 
     def _order_apart(
         self, connection: Connection, session: Session, xid: int, kind: int, frame: bytes
@@ -376,12 +379,18 @@ class Loop:
         elif self.refuses(kind):
             self._refused("disk full: session %#x's write refused", session.session_id)
             self.answer_error(connection, xid, Code.SYSTEM_ERROR)
+        elif kind == op.CLOSE_SESSION and session.local:
+            self.sessions.close_local(connection, session)
+            self.defer(self.core.last_proposed, self.farewell(connection, xid))
         elif kind == op.CLOSE_SESSION:
             connection.behind = zxid = self.sessions.close(connection, xid)
             self.waiting[zxid] = (connection, xid)
         elif kind == op.RECONFIG:
             code = Code.RECONFIG_DISABLED
         else:
+            upgrading = session.local and self.settings.local_sessions_upgrading_enabled
+            if upgrading and owns(frame, kind):
+                self.sessions.upgrade(session)
             return False
         if code is not None:
             txn = self.prep.error(self.next_zxid(), session.session_id, xid, code)
@@ -442,6 +451,16 @@ class Loop:
     ) -> None:
         connection.behind = self.core.last_proposed
         self.defer(connection.behind, Answer(connection, frame), asked)
+
+    def farewell(self, connection: Connection, xid: int) -> Callable[[int], None]:
+        """What gives the reply to a closeSession that takes no txn."""
+        answer = Answer(connection, lambda zxid: replies.reply(xid, zxid, b""), ipc.LAST)
+
+        def give(zxid: int) -> None:
+            answer(zxid)
+            self.ports.close(connection)
+
+        return give
 
     def defer(self, after: int, give: Callable[[int], None], asked: int = 0) -> None:
         """Have something given behind a txn, and once the leader is confirmed in round `asked`."""

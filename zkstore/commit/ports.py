@@ -63,18 +63,21 @@ class Port:
 class Answer:
     """A reply that is deferred; while it is, the connection's later answers wait as well."""
 
-    __slots__ = ("_connection", "_frame")
+    __slots__ = ("_connection", "_frame", "_kind")
 
-    def __init__(self, connection: Connection, frame: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, connection: Connection, frame: Callable[[int], bytes], kind: int = ipc.REPLY
+    ) -> None:
         """`frame` makes it, of the zxid that its header bears."""
         self._connection = connection
         self._frame = frame
+        self._kind = kind
         connection.deferred += 1
 
     def __call__(self, zxid: int) -> None:
         connection = self._connection
         connection.deferred -= 1
-        connection.port.put(ipc.REPLY, connection.number, zxid, self._frame(zxid))
+        connection.port.put(self._kind, connection.number, zxid, self._frame(zxid))
 
 
 class Ports:

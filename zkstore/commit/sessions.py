@@ -4,6 +4,8 @@ Owns:   the tracker, and who waits for whose old connection to end.
 Design: the leader's tracker decides which sessions live, and knows where each is connected: at a
         connection of its own, or at a learner (commit/learners.py). A learner asks it for each
         session that comes back (`upstream`), and has a tracker only to know its own.
+        With localSessionsEnabled a member makes local sessions: its own alone to expire, without a
+        txn, and gone with its role. One that is to own a node becomes a global one (`upgrade`).
 Invariants:
   1. OneOwner: a session has one connection; the old one is closed before the new ConnectResponse
      leaves.
@@ -69,6 +71,7 @@ class Sessions:
         settings = loop.settings
         self._loop = loop
         self.tracker = Tracker(settings.tick_time_ms)
+        self.local = Tracker(settings.tick_time_ms)
         self.throttle = ConnectionThrottle(settings, monotonic_ms(), random.random)
         self.token_deficit = Summary()
         self._next_id = first_session_id(server_id or _STANDALONE_ID, time.time_ns() // 1_000_000)
@@ -101,7 +104,8 @@ class Sessions:
         if not self._loop.serving:
             self.dismiss(connection, "there is no leader: nobody is served")
             return
-        if not self.throttle.admits(monotonic_ms(), renewed=request.session_id != 0):
+        renewed = request.session_id != 0
+        if not self.throttle.admits(monotonic_ms(), renewed=renewed, local=self.makes_local):
             self._loop.ports.rejected += 1
             self.dismiss(
                 connection, "refused: too many connect at once (connection_throttle_tokens)"
@@ -122,6 +126,20 @@ class Sessions:
         else:
             self._resume(connection, request)
 
+    @property
+    def makes_local(self) -> bool:
+        """Whether new sessions are local: never on a standalone server, as in Apache."""
+        return self._loop.settings.local_sessions_enabled and self._loop.member is not None
+
+    def find(self, session_id: int) -> Session | None:
+        """A session of this server, local or global."""
+        return self.local.sessions.get(session_id) or self.tracker.sessions.get(session_id)
+
+    def touch(self, session_id: int, heard_ms: int) -> None:
+        """A client was heard."""
+        self.tracker.touch(session_id, heard_ms)
+        self.local.touch(session_id, heard_ms)
+
     def _timeout_ms(self, request: Connect) -> int:
         least, greatest = self._loop.settings.session_timeout_ms_bounds
         return max(least, min(greatest, request.timeout_ms))
@@ -130,6 +148,11 @@ class Sessions:
         session_id = self._next_id
         self._next_id += 1
         timeout_ms = self._timeout_ms(request)
+        if self.makes_local:
+            session = self.local.add(session_id, timeout_ms, monotonic_ms())
+            session.local = True
+            self._attach(connection, session, request, self._loop.newest)
+            return
         self._connecting[session_id] = (connection, request)
         if self.upstream is not None:
             self.upstream.create_session(session_id, timeout_ms)
@@ -157,7 +180,7 @@ class Sessions:
         session_id = request.session_id
         if request.password != password_of(session_id):
             self._refuse(connection, request)
-        elif self.upstream is not None:
+        elif self.upstream is not None and session_id not in self.local.sessions:
             self._asking.setdefault(session_id, deque()).append((connection, request))
             self.upstream.revalidate(session_id, self._timeout_ms(request))
         else:
@@ -187,7 +210,7 @@ class Sessions:
 
     def _take_over(self, connection: Connection, request: Connect) -> None:
         """Give the session to this connection, once the old one is closed."""
-        session = self.tracker.sessions.get(request.session_id)
+        session = self.find(request.session_id)
         if session is None or session.closing:
             self._refuse(connection, request)
             return
@@ -207,7 +230,8 @@ class Sessions:
     ) -> None:
         """The session lives on this connection now: tell the client."""
         timeout_ms = self._timeout_ms(request)
-        self.tracker.renegotiate(session, timeout_ms, monotonic_ms())
+        tracker = self.local if session.local else self.tracker
+        tracker.renegotiate(session, timeout_ms, monotonic_ms())
         session.place = connection
         connection.session = session
         password = password_of(session.session_id)
@@ -221,7 +245,7 @@ class Sessions:
         session = connection.session
         waiting = self._resuming.pop(connection, None)
         if waiting is not None:
-            session = self.tracker.sessions.get(waiting[1].session_id)
+            session = self.find(waiting[1].session_id)
         if session is not None and session.place is connection:
             session.place = None
         if waiting is not None:
@@ -251,6 +275,7 @@ class Sessions:
                 if not connection.leaving:
                     self.dismiss(connection, None)
                 connection.session = None
+        self.local = Tracker(self._loop.settings.tick_time_ms)
         self._connecting.clear()
         self._resuming.clear()
         self._asking.clear()
@@ -262,21 +287,57 @@ class Sessions:
 
     def expire(self) -> None:
         """Close the sessions that were not heard for their timeout."""
+        for session in self.local.expired(monotonic_ms(), _reported_ms):
+            self._tell_expired(session)
+            self.end_local(session)
         if self._loop.writer.stalled or not self._leads():
             return  # their deletions could not be written, or are the leader's
         now_ms = monotonic_ms()
         for session in self.tracker.expired(now_ms, _reported_ms):
             if not self._leads():
                 return  # not any more, since the last turn
-            self._loop.counters["stale_sessions_expired"] += 1
-            self._complain(
-                "session %#x expired: not heard for %d ms",
-                session.session_id, now_ms - session.heard_ms,
-            )  # fmt: skip
+            self._tell_expired(session)
             with self._loop.source:
                 self._close(session, 0)
             if self._loop.batch_is_full():
                 self._loop.turn()
+
+    def _tell_expired(self, session: Session) -> None:
+        self._loop.counters["stale_sessions_expired"] += 1
+        self._complain(
+            "session %#x expired: not heard for %d ms",
+            session.session_id, monotonic_ms() - session.heard_ms,
+        )  # fmt: skip
+
+    # ---- local sessions
+
+    def upgrade(self, session: Session) -> None:
+        """A local session is to own a node: it becomes a global one, under the same id. The loop's
+        source is open."""
+        session_id, timeout_ms = session.session_id, session.timeout_ms
+        self.local.remove(session_id)
+        session.local = False
+        self.tracker.adopt(session)
+        if self.upstream is not None:
+            self.upstream.create_session(session_id, timeout_ms)
+        else:
+            self._loop.propose(
+                self._loop.prep.create_session(self._loop.next_zxid(), session_id, timeout_ms)
+            )
+
+    def end_local(self, session: Session) -> None:
+        """A local session expired or was terminated."""
+        self.local.remove(session.session_id)
+        if isinstance(session.place, Connection):
+            session.place.session = None
+            self.dismiss(session.place, None)
+        session.place = None
+
+    def close_local(self, connection: Connection, session: Session) -> None:
+        """A client's closeSession; its reply needs no txn."""
+        self.local.remove(session.session_id)
+        session.place = connection.session = None
+        connection.leaving = True
 
     def _leads(self) -> bool:
         return self._loop.leading
@@ -306,7 +367,9 @@ class Sessions:
 
     def terminate(self, session: Session) -> None:
         """Close a session for the administrator, as if it had expired."""
-        if not session.closing:
+        if session.local:
+            self.end_local(session)
+        elif not session.closing:
             with self._loop.source:
                 self._close(session, 0)
 

@@ -189,7 +189,7 @@ def metrics(s: dict[str, Any]) -> dict[str, object]:
         "open_file_descriptor_count": s["open_files"],
         "max_file_descriptor_count": s["max_files"],
         "global_sessions": s["sessions"],
-        "local_sessions": 0,
+        "local_sessions": s["local_sessions"],
         "uptime": s["uptime_ms"],
         "last_client_response_size": last,
         "min_client_response_size": least,

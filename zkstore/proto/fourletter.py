@@ -8,6 +8,7 @@ Source: NettyServerCnxn.checkFourLetterWord, the classes of server.command.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from zkstore.proto.opcodes import SHORT_NAMES
@@ -139,12 +140,7 @@ def _date(wall_ms: int) -> str:
 
 def dump(s: Snapshot) -> str:
     """Sessions by when they expire, their ephemerals, and the connections."""
-    buckets = sorted(s["expiry"].items())
-    count = sum(len(ids) for _, ids in buckets)
-    lines = ["SessionTracker dump:", f"Session Sets ({len(buckets)})/({count}):"]
-    for wall_ms, ids in buckets:
-        lines.append(f"{len(ids)} expire at {_date(wall_ms)}:")
-        lines += [f"\t{_unsigned(session_id)}" for session_id in ids]
+    lines = ["SessionTracker dump:", *_tracked(s)]
     lines += ["ephemeral nodes dump:", f"Sessions with Ephemerals ({len(s['ephemerals'])}):"]
     for session_id, paths in s["ephemerals"].items():
         lines.append(f"{_unsigned(session_id)}:")
@@ -157,6 +153,26 @@ def dump(s: Snapshot) -> str:
         for one in connections
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tracked(s: Snapshot) -> list[str]:
+    """The sessions: of a standalone server, of a leader, of a learner, each in its form."""
+    lines = []
+    local, known = s.get("local_expiry"), s.get("global")
+    if local is not None:
+        lines += _sets("Local Session", local)
+    if known is None:
+        return lines + _sets("Global Session" if lines else "Session", s["expiry"])
+    lines.append(f"Global Sessions({len(known)}):")
+    return lines + [f"{_unsigned(one)}\t{ms}ms" for one, ms in sorted(known.items())]
+
+
+def _sets(title: str, expiry: Mapping[int, list[int]]) -> list[str]:
+    lines = [f"{title} Sets ({len(expiry)})/({sum(map(len, expiry.values()))}):"]
+    for wall_ms, ids in sorted(expiry.items()):
+        lines.append(f"{len(ids)} expire at {_date(wall_ms)}:")
+        lines += [f"\t{_unsigned(session_id)}" for session_id in ids]
+    return lines
 
 
 def mntr(s: Snapshot) -> str:

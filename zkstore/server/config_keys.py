@@ -57,6 +57,8 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
         "leader_connect_delay_ms", integer(0, unit="milliseconds")
     ),
     "tcpKeepAlive": Understood("quorum_tcp_keep_alive", boolean),
+    "localSessionsEnabled": Understood("local_sessions_enabled", boolean, True),
+    "localSessionsUpgradingEnabled": Understood("local_sessions_upgrading_enabled", boolean, True),
     "minSessionTimeout": Understood("min_session_timeout_ms", integer(-1), True),
     "maxSessionTimeout": Understood("max_session_timeout_ms", integer(-1), True),
     "maxClientCnxns": Understood("max_client_cnxns", values.limit, True),
@@ -118,6 +120,7 @@ UNDERSTOOD: Final[dict[str, Understood]] = {
     "4lw.commands.whitelist": Understood("fourletter_whitelist", values.names),
     "zkstore.workers": Understood("workers", integer(0, 256)),
     "zkstore.embedded": Understood("embedded", boolean),
+    "zkstore.linearizableReads": Understood("linearizable_reads", boolean),
     "zkstore.logRetentionMs": Understood("log_retention_ms", integer(0, INT64_MAX)),
     "zkstore.logRetentionBytes": Understood("log_retention_bytes", integer(0, INT64_MAX)),
     "zkstore.autoImport": Understood("auto_import", boolean),
@@ -217,10 +220,6 @@ NO_EFFECT: Final[dict[str, NoEffect]] = {
     "emulate353TTLNodes": NoEffect("only data written by ZooKeeper 3.5.3 needs it", ("false",)),
     "secureClientPortAddress": NoEffect(_TLS),
     "observerMasterPort": NoEffect(_OBSERVER, ("0",)),
-    "localSessionsEnabled": NoEffect("all sessions are global in a standalone server", ("false",)),
-    "localSessionsUpgradingEnabled": NoEffect(
-        "all sessions are global in a standalone server", ("false",)
-    ),
     "syncEnabled": NoEffect(_OBSERVER, ("true",)),
     "reconfigEnabled": NoEffect(_MEMBERS, ("false",)),
     "sslQuorum": NoEffect(_TLS, ("false",)),

@@ -39,12 +39,13 @@ class ConnectionThrottle:
         weighted = settings.connection_throttle_weight_enabled
         least = settings.connection_throttle_local_session_weight
         # A weight below a local session's would make the dearer one the cheaper.
+        self._local = least
         self._new = max(settings.connection_throttle_global_session_weight, least)
         self._renewed = max(settings.connection_throttle_renew_session_weight, least)
         if not weighted:
-            self._new = self._renewed = 1
+            self._new = self._renewed = self._local = 1
         lacking = self.deficit
-        # The configuration counts in new sessions.
+        # The configuration counts in new global sessions.
         self._capacity = settings.connection_throttle_tokens * self._new
         self._fill_count = settings.connection_throttle_fill_count * self._new
         self._tokens = max(0, self._capacity - lacking)
@@ -54,8 +55,8 @@ class ConnectionThrottle:
         """Tokens that the bucket lacks."""
         return self._capacity - self._tokens
 
-    def admits(self, now_ms: int, *, renewed: bool) -> bool:
-        """Whether a client may connect now; takes its tokens if so."""
+    def admits(self, now_ms: int, *, renewed: bool, local: bool = False) -> bool:
+        """Whether a client may connect now; takes its tokens if so. `local`: new sessions are."""
         if not self._capacity:
             return True
         passed_ms = now_ms - self._filled_ms
@@ -68,7 +69,7 @@ class ConnectionThrottle:
             self._adapt(now_ms)
             if self._chance() < self.drop_probability:
                 return False
-        need = self._renewed if renewed else self._new
+        need = self._renewed if renewed else self._local if local else self._new
         if self._tokens < need:
             return False
         self._tokens -= need

@@ -1,7 +1,8 @@
 """Which sessions live, who owns them, and when each must die. Time comes in as milliseconds,
 monotonic.
 
-Owns:   the table of sessions of the server that leads; its durable twin is in the tree's file.
+Owns:   the table of sessions of the server that leads; its durable twin is in the tree's file. Or
+        the table of one server's local sessions; they have no twin.
 Invariants:
   1. EphemeralsDie: a session expires only after its timeout has passed since it was last heard, and
      only once the place its connection hangs on has reported everything it heard up to then
@@ -22,7 +23,7 @@ from collections.abc import Callable
 class Session:
     """One session. `place` is where its connection is (opaque here), None while it has none."""
 
-    __slots__ = ("closing", "heard_ms", "place", "session_id", "timeout_ms")
+    __slots__ = ("closing", "heard_ms", "local", "place", "session_id", "timeout_ms")
 
     def __init__(self, session_id: int, timeout_ms: int, heard_ms: int) -> None:
         self.session_id = session_id
@@ -30,6 +31,7 @@ class Session:
         self.heard_ms = heard_ms
         self.place: object = None
         self.closing = False
+        self.local = False  # no other server knows it
 
 
 class Tracker:
@@ -50,9 +52,13 @@ class Tracker:
     def add(self, session_id: int, timeout_ms: int, now_ms: int) -> Session:
         """A new session, or one read from the tree at start (with its full timeout)."""
         session = Session(session_id, timeout_ms, now_ms)
-        self.sessions[session_id] = session
-        self._buckets.setdefault(self._due(session), set()).add(session_id)
+        self.adopt(session)
         return session
+
+    def adopt(self, session: Session) -> None:
+        """Take a session that another tracker had."""
+        self.sessions[session.session_id] = session
+        self._buckets.setdefault(self._due(session), set()).add(session.session_id)
 
     def touch(self, session_id: int, heard_ms: int) -> None:
         session = self.sessions.get(session_id)

@@ -276,6 +276,27 @@ class _Below:
 _NOT_REMOVED: Final = frozenset((Code.NO_NODE, Code.BAD_VERSION, Code.NOT_EMPTY))
 
 
+def owns(frame: bytes, kind: int) -> bool:
+    """Whether a request makes a node that its session owns.
+
+    Source: QuorumZooKeeperServer.checkUpgradeSession.
+    """
+    try:
+        if kind == op.MULTI:
+            ops = keeper.read_multi(frame)
+            made = [own if apache is None else apache.request for _, apache, own in ops]
+        elif kind in _OWNING:
+            made = [requests.read_create(frame, kind, requests.BODY)[0]]
+        else:
+            return False
+    except RemoteProtocolError:
+        return False
+    return any(isinstance(one, requests.Create) and one.flags in op.EPHEMERAL_FLAGS for one in made)
+
+
+_OWNING: Final = frozenset((op.CREATE, op.CREATE2, op.CREATE_IF_NOT_EXISTS))
+
+
 def _nothing(path: bytes) -> Sub:
     """A txn that changes nothing."""
     return op.CHECK, (path, -1)

@@ -88,6 +88,8 @@ class Prep:
         self._made: dict[int, dict[bytes, None]] = {}
         # What a failing multi has to put back: path → the change before; None: outside of a multi.
         self._undo: dict[bytes, Change | None] | None = None
+        # Why the session whose request is validated may not own a node; None: it may.
+        self._homeless: Code | None = None
         # zxid → the reply's body from what applying the txn gives, where that is not the reply
         self.reshape: dict[int, Callable[[bytes], bytes]] = {}
 
@@ -183,6 +185,21 @@ class Prep:
         except ZooKeeperError as e:
             return Txn(zxid, session_id, xid, now_ms, op.ERROR, (int(e.code),))
         return make_txn((zxid, session_id, xid, now_ms, kind, body))
+
+    def homeless_request(
+        self,
+        zxid: int,
+        session_id: int,
+        frame: bytes,
+        identities: tuple[Identity, ...],
+        why: Code,
+    ) -> Txn:
+        """As `request`, for a session that may not own a node, and `why`."""
+        self._homeless = why
+        try:
+            return self.request(zxid, session_id, frame, identities)
+        finally:
+            self._homeless = None
 
     def _one(
         self, zxid: int, session_id: int, kind: int, frame: bytes, identities: tuple[Identity, ...]
@@ -361,6 +378,8 @@ class Prep:
                 raise ZooKeeperError(Code.BAD_ARGUMENTS)
         elif ttl_ms >= 0 or kind == op.CREATE_TTL:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
+        if self._homeless is not None and flags in op.EPHEMERAL_FLAGS:
+            raise ZooKeeperError(self._homeless)
 
     def _prep_delete(
         self, zxid: int, request: requests.PathInt, identities: tuple[Identity, ...]
