@@ -13,6 +13,7 @@ from zkstore.zab.election import Election
 from zkstore.zab.leader import Leader, Stage
 from zkstore.zab.learner import Learner
 from zkstore.zab.membership import Membership
+from zkstore.zab.peer import Peer
 from zkstore.zab.proposals import Log
 
 
@@ -55,6 +56,10 @@ def _votes_though_damaged(
     original: Around, self: Election, zxid: int, epoch: int, *, whole: bool = True
 ) -> None:
     original(self, zxid, epoch)
+
+
+def _votes_though_emptied(original: Around, self: Peer, sid: int, message: Any) -> bool:
+    return False
 
 
 def _commits_backwards(original: Around, self: Log, upto: int) -> list:
@@ -128,9 +133,16 @@ class Bug:
 
 PLANTED: Final = {
     "ack before flush": Bug(10, driver=Bugs(ack_before_flush=True)),
-    "vote from an old epoch": Bug(100, ((Election, "look", _votes_without_epoch),)),
+    "vote from an old epoch": Bug(
+        50,
+        ((Election, "look", _votes_without_epoch),),
+        faults=("_crash_leader", "_behead", "_break_link"),
+    ),
     "vote though damaged": Bug(
         200, ((Election, "look", _votes_though_damaged),), faults=("_damage", "_crash_all")
+    ),
+    "vote though emptied": Bug(
+        50, ((Peer, "_may_have_lost", _votes_though_emptied),), faults=("_empty", "_isolate")
     ),
     "commit out of order": Bug(10, ((Log, "commit", _commits_backwards),)),
     "lost TRUNC": Bug(50, ((Learner, "_truncate", _ignores_trunc),), faults=("_behead",)),

@@ -23,7 +23,7 @@ LAWFUL: Final = (
     "no quorum within initLimit", "not enough followers are in touch", "not leading",
     "nobody leads", "has connected anew", "has promised epoch", "is ahead of us", "was promised",
     "the log does not reach so far back", "the log was trimmed", "are used up",
-    "it does not wait for an answer",
+    "it does not wait for an answer", "this replica is empty",
 )  # fmt: skip
 
 
@@ -234,7 +234,7 @@ class Checkers:
         holders = {
             sid
             for sid, node in self._world.nodes.items()
-            if not node.disk.hard.whole or node.disk.has(proposal)
+            if not node.disk.hard.whole or node.disk.emptied or node.disk.has(proposal)
         }
         self.durable.first_delivered(proposal.zxid, holders, self._world.is_quorum)
 

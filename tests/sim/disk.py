@@ -28,12 +28,13 @@ class Record(NamedTuple):
 class Disk:
     """Durable state, and where the tree stands while the process runs."""
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, kept: int, *, emptied: bool = False) -> None:
         self.kept = kept  # txns of the applied log that can be read
         self.log: list[Proposal] = []  # durable
         self.hard = HardState(0, 0)
         self.applied = 0  # of the running process: the tree
         self.gap = 0  # a snapshot stood here: the log begins behind it
+        self.emptied = emptied  # it takes the place of another, and has not got its data again
         self._durable_applied = 0
         self._record: Record | None = None  # being flushed
 
@@ -56,6 +57,7 @@ class Disk:
         self.log += record.append
         if record.hard_state is not None:
             self.hard = record.hard_state
+            self.emptied &= not self.hard.current_epoch
         self._durable_applied = max(self._durable_applied, min(record.applied, self.applied))
 
     def install(self, log: list[Proposal], zxid: int, *, whole: bool) -> None:

@@ -25,7 +25,7 @@ class Faults:
             self._crash, self._crash_leader, self._behead, self._crash_all, self._isolate,
             self._isolate_leader, self._split, self._deafen, self._break_link, self._stall_link,
             self._slow_disk, self._skew, self._pause, self._pause_leader, self._storm,
-            self._damage,
+            self._damage, self._empty,
         ]  # fmt: skip
         chosen = random.sample(every, random.randint(1, 6))
         self._kinds = [one for one in every if one.__name__ in kinds] if kinds else chosen
@@ -76,11 +76,11 @@ class Faults:
 
     # ---- replicas
 
-    def _down(self, node: Node, *, damage: bool = False) -> None:
+    def _down(self, node: Node, *, damage: bool = False, empty: bool = False) -> None:
         if not node.up:
             return
-        self._world.trace(node, "crash", "damaged" if damage else "")
-        node.crash(damage=damage)
+        self._world.trace(node, "crash", "damaged" * damage + "emptied" * empty)
+        node.crash(damage=damage, empty=empty)
         self._later(lambda: None if node.up else node.start())
 
     def _crash(self) -> None:
@@ -106,11 +106,28 @@ class Faults:
 
     def _damage(self) -> None:
         """One replica at a time loses the end of its journal; without it there is a quorum."""
+        node = self._spare()
+        if node is not None:
+            self._down(node, damage=True)
+
+    def _empty(self) -> None:
+        """One replica at a time loses all, its epochs too; who has as much as it had is down for a
+        while. The others form a quorum, and have been of this ensemble before."""
+        node, voters = self._spare(), self._world.voters()
+        if node is not None and all(voter.disk.hard.current_epoch for voter in voters):
+            last = node.disk.last_logged
+            self._down(node, empty=True)
+            for voter in voters:
+                if voter.disk.last_logged >= last:
+                    self._down(voter)
+
+    def _spare(self) -> Node | None:
+        """A voter whose data may be lost, as all the others' is whole, and they form a quorum."""
         voters = self._world.voters()
         node = self._world.random.choice(voters)
         others = {voter.sid for voter in voters if voter is not node}
-        if self._world.is_quorum(others) and all(voter.disk.hard.whole for voter in voters):
-            self._down(node, damage=True)
+        are_whole = all(voter.disk.hard.whole and not voter.disk.emptied for voter in voters)
+        return node if are_whole and self._world.is_quorum(others) else None
 
     def _pause(self) -> None:
         self._stop(self._any())

@@ -62,13 +62,15 @@ class Node:
         self._tick()
         self._touch()
 
-    def crash(self, *, damage: bool = False) -> None:
+    def crash(self, *, damage: bool = False, empty: bool = False) -> None:
         """Power off."""
         self.up = False
         self.paused = False
         self.life += 1
         self.world.network.crashed(self)
-        if damage:
+        if empty:
+            self.disk = Disk(self.disk.kept, emptied=True)
+        elif damage:
             self.disk.damage(self.world.random)
         else:
             self.disk.crash(self.world.random)

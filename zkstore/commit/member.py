@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
+from typing import Final
 
 from zkstore.commit.following import Following
 from zkstore.commit.learners import Learners
@@ -37,6 +39,8 @@ from zkstore.zab.ready import Ready
 from zkstore.zab.timing import Timing
 
 _log = logging.getLogger("zkstore.quorum")
+# Beside `myid`: an empty replica is new, and votes at once. Source: zkServer-initialize.sh.
+_INITIALIZE_NAME: Final = "initialize"
 
 
 class Ensemble:
@@ -45,6 +49,7 @@ class Ensemble:
     def __init__(self, loop: Loop, replica: Replica, aio: asyncio.AbstractEventLoop) -> None:
         settings, writer = loop.settings, loop.writer
         self.membership = Membership.parse(settings.members)
+        self._initialize = Path(settings.data_dir) / _INITIALIZE_NAME
         tail = list(writer.tail)
         self.peer = Peer(
             settings.server_id,
@@ -61,6 +66,7 @@ class Ensemble:
             tail[-1].zxid if tail else writer.applied,
             writer.applied,
             tail,
+            initialize=self._initialize.exists(),
         )
         self.driver = Driver(
             settings, self.membership, self.peer, aio, self._came_in, self._link_closed,
@@ -135,6 +141,8 @@ class Ensemble:
     def after(self, ready: Ready) -> None:
         """It is durable and applied."""
         self.driver.after(ready)
+        if ready.hard_state is not None and ready.hard_state.current_epoch:
+            self._initialize.unlink(missing_ok=True)
         if ready.role is not None:
             self._change(ready.role, serving=ready.serving)
         for link, packet in ready.inbox:

@@ -96,7 +96,7 @@ def open_writer(settings: Settings, disk: Disk) -> Opened:
             alone=not settings.members,
         )
         replayed = writer.recover()
-        _check_whole(settings, writer)
+        _check_whole(settings, replica, writer)
         _check_tree(settings, replica, writer)
         reserve = Reserve(replica.path, disk, settings.disk_reserve_bytes)
         replica.on_moved.append(reserve.move)
@@ -165,12 +165,18 @@ def _check_journal(settings: Settings, replica: Replica) -> None:
     replica.accept_damage()
 
 
-def _check_whole(settings: Settings, writer: Writer) -> None:
+def _check_whole(settings: Settings, replica: Replica, writer: Writer) -> None:
     """What was a member in the middle of a synchronisation must not become a server alone.
 
     Raises: CorruptionError.
     """
-    if writer.hard_state.whole or settings.members or settings.accept_damage:
+    if writer.hard_state.whole:
+        return
+    if settings.members:
+        if not replica.journal_damaged:
+            _log.error("this replica had not got all data again when it stopped. %s", _HEALS)
+        return
+    if settings.accept_damage:
         return
     raise CorruptionError(
         f"{settings.data_dir}: this replica of an ensemble had not got all data again when it"

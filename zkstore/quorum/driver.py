@@ -73,6 +73,7 @@ class Driver:
         self._ticked = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._complain = Limited(_log, logging.WARNING)
+        self._remark = Limited(_log, logging.WARNING)
 
     # ---- life
 
@@ -122,6 +123,8 @@ class Driver:
         for link, why in ready.hang_up:
             self._complain("link to %s ended: %s", self.links.peer_of(link) or link, why)
             self.links.hang_up(link)
+        for remark in ready.remarks:
+            self._remark("%s", remark)
         self._send(ready.send)
 
     def after(self, ready: Ready) -> None:

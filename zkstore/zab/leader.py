@@ -117,6 +117,7 @@ class Leader:
         self._round = 0
         self._round_sent_with: Ready | None = None
         self._syncs: deque[_Sync] = deque()
+        self._had: dict[int, int] = {}  # by sid: what links that are gone had acknowledged
         self._anonymous = 0
         self._acks = False  # news since commits were looked at
         self._agree_on_epoch()
@@ -129,13 +130,20 @@ class Leader:
 
     def closed(self, link: int) -> None:
         """Gone; with it what it acknowledged."""
-        self.learners.pop(link, None)
+        self._forget(link)
 
     def drop(self, link: int, why: str) -> None:
         """End a link."""
-        if self.learners.pop(link, None) is not None:
+        if self._forget(link):
             self._log.next.hang_up.append((link, why))
             self._log.dirty = True
+
+    def _forget(self, link: int) -> bool:
+        """Returns whether it was there."""
+        learner = self.learners.pop(link, None)
+        if learner is not None and learner.stage >= Stage.ACKED:
+            self._had[learner.sid] = max(learner.acked, self._had.get(learner.sid, 0))
+        return learner is not None
 
     def _send(self, learner: LearnerLink, packet: Packet) -> None:
         self._log.next.send.append((learner.link, packet))
@@ -233,6 +241,12 @@ class Leader:
             if learner.voter:
                 self._promised.add(learner.sid)
         learner.last = packet.zxid
+        had = self._had.get(learner.sid, 0)
+        if learner.last < had:
+            self._log.remark(
+                f"server {learner.sid} has lost data, or has an old copy of it: it is back at"
+                f" {learner.last:#x}, and had acknowledged {had:#x}"
+            )
         learner.stage = Stage.PROMISED
         if self._agreed:
             self._sync(learner)

@@ -117,8 +117,9 @@ class Learner:
         self.zkstore = q.decode_int(packet.data) >= q.ZKSTORE_PROTOCOL
         if epoch < hard.accepted_epoch or epoch < 1:
             raise RemoteProtocolError(f"epoch {epoch}, but {hard.accepted_epoch} was promised")
-        # Promised before, perhaps to another leader: it must not count this promise.
-        current = hard.current_epoch if epoch > hard.accepted_epoch else -1
+        # Promised before, perhaps to another leader, or in what was lost: it must not count this
+        # promise.
+        current = hard.current_epoch if epoch > hard.accepted_epoch and hard.whole else -1
         if epoch > hard.accepted_epoch:
             self._log.remember(hard._replace(accepted_epoch=epoch))
         self.epoch = epoch
@@ -142,7 +143,8 @@ class Learner:
             # We said that we have nothing. The leader has nothing either, or sends a SNAP.
             if zxid:
                 raise RemoteProtocolError("a DIFF or TRUNC for a replica that lacks what it had")
-            log.truncate(0)
+            if log.last_appended:
+                log.truncate(0)
         elif kind == q.TRUNC and zxid != log.last_appended:
             self._truncate(zxid)
         self._committed = log.last_appended
@@ -180,6 +182,8 @@ class Learner:
         elif kind == q.NEWLEADER and self.stage is Stage.SYNCING:
             if zxid != self.epoch << 32:
                 raise RemoteProtocolError(f"NEWLEADER {zxid:#x} in epoch {self.epoch}")
+            if not log.hard.whole:
+                log.remark("this replica has all data again, and takes part in votes")
             log.remember(log.hard._replace(current_epoch=self.epoch, whole=True))
             self._send_after_sync(Packet(q.ACK, zxid))
             self._settled = self._committed

@@ -6,6 +6,8 @@ Invariants:
   2. A new election begins only when all that was in hand is in the journal and applied: so a vote
      tells the whole log, and a synchronisation finds nothing in hand.
   3. Packets of links that are gone change nothing.
+  4. Never a vote from lost data: a replica that is empty is new, or lost what it had. It votes as
+     long as all voters it hears are as empty; once one tells of a history it is not whole.
 Design: input by calls, which may come at any time; output as one Ready at a time (ready.py). Links
         are numbers: positive ones the driver's (somebody connected to our quorum port), negative
         ones ours (we dialled). What a link is told to do wrong ends the link, never the process.
@@ -18,7 +20,7 @@ from __future__ import annotations
 from typing import Final
 
 from zkstore.errors import RemoteProtocolError
-from zkstore.proto.quorum import Notification, Packet, Role
+from zkstore.proto.quorum import NOBODY, Notification, Packet, Role
 from zkstore.zab.election import Election
 from zkstore.zab.leader import Leader, LearnerLink
 from zkstore.zab.learner import Learner
@@ -28,6 +30,7 @@ from zkstore.zab.ready import HardState, Proposal, Ready
 from zkstore.zab.timing import Timing
 
 WAITING_LINKS_MAX: Final = 256
+_HEALS: Final = "This member takes part in no vote until it has a leader's tree"
 
 
 class _Waiting:
@@ -52,13 +55,19 @@ class Peer:
         last_logged: int,
         last_committed: int,
         tail: list[Proposal],
+        *,
+        initialize: bool = False,
     ) -> None:
+        """`initialize`: an empty replica is told to be new, and to vote whatever it hears."""
+        if initialize and not (last_logged or hard.current_epoch):
+            hard = hard._replace(whole=True)
         self.role = Role.LOOKING
         self.why = "start"  # why it looks for a leader
         self._sid = sid
         self._membership = membership
         self._timing = timing
         self._log = Log(history, hard, last_logged, last_committed, tail)
+        self._initialize = initialize
         self._election = Election(
             sid, membership,
             interval_ms_min=timing.interval_ms_min,
@@ -67,6 +76,7 @@ class Peer:
         self._leader: Leader | None = None
         self._learner: Learner | None = None
         self._waiting: dict[int, _Waiting] = {}
+        self._silent: set[int] = set()  # voters that take part in no vote
         self._early: dict[int, Notification] = {}  # by sid; came while work was in hand
         self._settling = True  # LOOKING, but the election has not begun
         self._told = (Role.LOOKING, False)  # role and serving, as the driver knows them
@@ -195,7 +205,13 @@ class Peer:
         """A message of the election port."""
         if self._settling:
             self._early[sid] = message
+        elif self._may_have_lost(sid, message):
+            self._lose_voice(
+                f"this replica is empty, and server {sid} tells of a history: if it is not new, it"
+                " has lost its data"
+            )
         else:
+            self._heed_silence(sid, message)
             self._election.receive(sid, message)
             self._react()
 
@@ -314,8 +330,7 @@ class Peer:
         """
         if self._log.busy is not None:
             self._log.undone(self._log.busy)
-        self._log.remember(self._log.hard._replace(whole=False))
-        self._look(why)
+        self._lose_voice(why)
 
     # ---- roles
 
@@ -351,6 +366,33 @@ class Peer:
         self._settling = True
         self._settle()
 
+    def _lose_voice(self, why: str) -> None:
+        self._log.remember(self._log.hard._replace(whole=False))
+        self._log.remark(f"{why}. {_HEALS}")
+        self._look(why)
+
+    def _heed_silence(self, sid: int, message: Notification) -> None:
+        """A voter that votes for nobody lacks data: who waits for a leader has to know."""
+        silent = message.leader == NOBODY and message.state == Role.LOOKING
+        if sid not in self._membership.voters or silent == (sid in self._silent):
+            return
+        if silent and self._membership.weight(sid) > 0:
+            self._silent.add(sid)
+            self._log.remark(f"server {sid} takes part in no vote: it lacks data, its log says why")
+        else:
+            self._silent.discard(sid)
+
+    def _may_have_lost(self, sid: int, message: Notification) -> bool:
+        """Whether a voter tells of a history while we, a voter, have none.
+
+        Who has promised an epoch did so with a voice: it was there when the ensemble was new.
+        """
+        log, voters = self._log, self._membership.voters
+        if self._initialize or log.last_appended or log.hard != HardState(0, 0):
+            return False
+        is_history = message.zxid > 0 or message.peer_epoch > 0
+        return is_history and sid in voters and self._sid in voters
+
     def _settle(self) -> None:
         """Begin the election when nothing is in hand any more."""
         if not self._settling or not self._log.quiet:
@@ -360,7 +402,7 @@ class Peer:
         self._election.look(self._log.last_logged, hard.current_epoch, whole=hard.whole)
         early, self._early = self._early, {}
         for sid, message in early.items():
-            self._election.receive(sid, message)
+            self.notification(sid, message)
 
     def _decide(self) -> None:
         """The election is over."""

@@ -139,6 +139,11 @@ class Log:
         self.hard = self.next.hard_state = hard
         self.dirty = True
 
+    def remark(self, text: str) -> None:
+        """Tell the operator."""
+        self.next.remarks.append(text)
+        self.dirty = True
+
     # ---- the round
 
     def take(self) -> Ready | None:

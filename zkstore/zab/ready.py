@@ -59,6 +59,7 @@ class Ready:
     dial: list[tuple[int, int]] = field(default_factory=list)  # (link, sid): its quorum port
     hang_up: list[tuple[int, str]] = field(default_factory=list)  # (link, why); no closed() needed
     send: list[tuple[int, Packet]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # for the operator: who lacks what it had
     # The journal: drop what is behind, append behind it, then the changed epochs. If the tree
     # cannot be rolled back to `truncate_after`, nothing more is done and not_whole() is called
     # instead of advance().
