@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,20 +18,9 @@ from typing import Final
 
 from tests.conformance.servers import Server
 from tests.invariants.replica import Replica, wait_for
+from tests.quorum.voter import free_ports
 
 WAIT_SECONDS: Final = 30.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
 
 
 class Member(Replica):

@@ -206,6 +206,7 @@ class Admin:
 
     def _sessions(self) -> dict[str, Any]:
         offset_ms = time.time_ns() // 1_000_000 - monotonic_ms()
+        sessions = self._loop.sessions
         with self._loop.writer.views.open() as view:
             ephemerals = view.ephemerals_by_session()
         return {

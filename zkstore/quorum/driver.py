@@ -118,8 +118,8 @@ class Driver:
         for sid, notification in ready.notifications:
             self._elections.send(sid, notification)
         for link, sid in ready.dial:
-            address = self._membership.members[sid].addresses[0]
-            self.links.dial(link, address.host, address.quorum_port)
+            addresses = self._membership.members[sid].addresses
+            self.links.dial(link, [(one.host, one.quorum_port) for one in addresses])
         for link, why in ready.hang_up:
             self._complain("link to %s ended: %s", self.links.peer_of(link) or link, why)
             self.links.hang_up(link)

@@ -22,7 +22,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 from zkstore.constants import LINKS_MAX
@@ -227,28 +227,32 @@ class LearnerPort:
         one = self._links.get(link)
         return "" if one is None else one.peer
 
-    def dial(self, link: int, host: str, port: int) -> None:
-        """Try to reach a leader; `link_opened` or `link_closed` follows."""
+    def dial(self, link: int, addresses: Sequence[tuple[str, int]]) -> None:
+        """Try to reach a leader at its addresses, one after the other; `link_opened` or
+        `link_closed` follows."""
         assert link < 0 and link not in self._links, link
-        self._dialling[link] = self._aio.create_task(self._dial(link, host, port))
+        self._dialling[link] = self._aio.create_task(self._dial(link, addresses))
 
-    async def _dial(self, link: int, host: str, port: int) -> None:
+    async def _dial(self, link: int, addresses: Sequence[tuple[str, int]]) -> None:
         deadline = self._aio.time() + self._dial_s
         why: Exception | None = None
-        for attempt in range(_DIALS):
-            if attempt:
+        for attempt in range(_DIALS * len(addresses)):
+            host, port = addresses[attempt % len(addresses)]
+            if attempt and attempt % len(addresses) == 0:
                 await asyncio.sleep(self._dial_pause_s)
             left_s = deadline - self._aio.time()
             if left_s <= 0:
                 break
+            # One that does not answer may not use up the time of the others.
+            wait_s = left_s / max(1, len(addresses) - attempt)
             connecting = self._aio.create_connection(lambda: _Link(self, link, 0), host, port)
             try:
-                await asyncio.wait_for(connecting, left_s)
+                await asyncio.wait_for(connecting, wait_s)
                 self._dialling.pop(link, None)
                 return
             except (OSError, TimeoutError) as e:
                 why = e
-        self.complain("leader %s:%d is not reached: %s", host, port, why)
+        self.complain("leader at %s is not reached: %s", addresses, why or "it does not answer")
         self._dialling.pop(link, None)
         self.owner.link_closed(link)
 
