@@ -46,10 +46,15 @@ def _head_count(original: Around, self: Membership, sids: Collection[int]) -> bo
     return len(set(sids)) > len(self.voters) // 2
 
 
-def _votes_without_epoch(
+def _votes_without_history(
     original: Around, self: Election, zxid: int, epoch: int, *, whole: bool = True
 ) -> None:
-    original(self, zxid, 0, whole=whole)
+    original(self, 0, 0, whole=whole)
+
+
+def _follows_anybody(original: Around, self: Leader, *args: Any) -> None:
+    original(self, *args)
+    self._summary = (1 << 62, 1 << 62)
 
 
 def _votes_though_damaged(
@@ -133,13 +138,16 @@ class Bug:
 
 PLANTED: Final = {
     "ack before flush": Bug(10, driver=Bugs(ack_before_flush=True)),
-    "vote from an old epoch": Bug(
-        50,
-        ((Election, "look", _votes_without_epoch),),
-        faults=("_crash_leader", "_behead", "_break_link"),
+    "sync without a round": Bug(
+        20, driver=Bugs(sync_without_round=True), faults=("_pause_leader",)
+    ),
+    "history counts neither in votes nor in promises": Bug(
+        20,
+        ((Election, "look", _votes_without_history), (Leader, "__init__", _follows_anybody)),
+        faults=("_crash_leader", "_crash_all"),
     ),
     "vote though damaged": Bug(
-        200, ((Election, "look", _votes_though_damaged),), faults=("_damage", "_crash_all")
+        20, ((Election, "look", _votes_though_damaged),), faults=("_damage", "_crash_leader")
     ),
     "vote though emptied": Bug(
         50, ((Peer, "_may_have_lost", _votes_though_emptied),), faults=("_empty", "_isolate")
@@ -147,7 +155,7 @@ PLANTED: Final = {
     "commit out of order": Bug(10, ((Log, "commit", _commits_backwards),)),
     "lost TRUNC": Bug(50, ((Learner, "_truncate", _ignores_trunc),), faults=("_behead",)),
     "current epoch before data": Bug(
-        100, ((Learner, "_promise", _current_epoch_first),), faults=("_behead", "_crash_all")
+        50, ((Learner, "_promise", _current_epoch_first),), faults=("_crash", "_slow_disk")
     ),
     "COMMIT before quorum": Bug(10, ((Leader, "_reached", _anybody_is_enough),)),
     "observers and strangers count": Bug(
@@ -159,7 +167,7 @@ PLANTED: Final = {
     "tail not sent by a new leader": Bug(50, ((Leader, "_end", _tail_not_sent),)),
     "epoch used again": Bug(100, ((Leader, "_agree_on_epoch", _reuses_epoch),)),
     "outstanding counts as committed": Bug(
-        100, ((Learner, "_serve", _commits_too_much),), faults=("_break_link", "_behead")
+        20, ((Learner, "_serve", _commits_too_much),), faults=("_crash", "_slow_disk")
     ),
 }
 

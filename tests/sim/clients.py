@@ -31,7 +31,7 @@ class Client:
             self._sid = random.choice(list(world.nodes))
         node = world.nodes[self._sid]
         floor = world.checkers.linearizable.last
-        is_sync = random.random() < 0.2
+        is_sync = random.random() < 0.4
 
         def done(zxid: int) -> None:
             if is_sync:
@@ -43,11 +43,16 @@ class Client:
 
         world.operations += 1
         number = world.operations
-        taken = not node.paused and (node.sync(done) if is_sync else node.submit(number, done))
-        if not taken:
-            self._sid = 0
-            self._next()
-            return
+
+        def ask() -> None:
+            taken = node.sync(done) if is_sync else node.submit(number, done)
+            if not taken:
+                self._give_up(serial)
+
+        if node.paused:
+            node.after(0, ask)  # the request waits in its socket
+        else:
+            ask()
         world.schedule(PATIENCE, self._give_up, serial)
 
     def _give_up(self, serial: int) -> None:

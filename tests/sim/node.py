@@ -76,14 +76,14 @@ class Node:
             self.disk.crash(self.world.random)
 
     def resume(self) -> None:
-        """After a pause."""
+        """After a pause: what waits is done in any order, and takes a moment."""
         self.paused = False
         later, self._later = self._later, []
         for call in later:
-            call()
+            self.after(self.world.random.randint(0, 20_000), call)
         self.world.network.wake()
 
-    def _after(self, delay: int, call: Callable[[], None]) -> None:
+    def after(self, delay: int, call: Callable[[], None]) -> None:
         """Do something later in this life; not while paused."""
         life = self.life
 
@@ -101,7 +101,7 @@ class Node:
         self._ticked_at = self.world.now
         self.peer.tick(elapsed)
         self._touch()
-        self._after(self.world.random.randint(30_000, 50_000), self._tick)
+        self.after(self.world.random.randint(30_000, 50_000), self._tick)
 
     # ---- from the network
 
@@ -139,7 +139,7 @@ class Node:
         assert pipe.reverse is not None
         link = pipe.reverse.number
         if self.paused:
-            self._after(0, lambda: self.peer.writable(link))
+            self.after(0, lambda: self.peer.writable(link))
         elif self.up:
             self.peer.writable(link)
             self._touch()
@@ -150,7 +150,7 @@ class Node:
         """There may be work; what comes within a moment is one turn."""
         if not self._pumping:
             self._pumping = True
-            self._after(self.world.random.choice((0, 0, 100, 500)), self._pump)
+            self.after(self.world.random.choice((0, 0, 100, 500)), self._pump)
 
     def _pump(self) -> None:
         self._pumping = False
@@ -190,7 +190,7 @@ class Node:
             self._finish(ready)
             self._touch()
 
-        self._after(flush, flushed)
+        self.after(flush, flushed)
 
     def _finish(self, ready: Ready) -> None:
         """Behind the flush."""
@@ -237,7 +237,7 @@ class Node:
                 self.peer.snapshot_sent(link, zxid)
                 self._touch()
 
-        self._after(self.world.random.randint(1000, 200_000), sent)
+        self.after(self.world.random.randint(1000, 200_000), sent)
 
     def _receive_tree(self, snapshot: Snapshot) -> None:
         pipe = self.inbound.get(snapshot.link)
@@ -265,7 +265,7 @@ class Node:
             pipe.wake()
             self._touch()
 
-        self._after(self.world.random.randint(1000, 200_000), built)
+        self.after(self.world.random.randint(1000, 200_000), built)
 
     # ---- the server above
 
@@ -307,8 +307,11 @@ class Node:
         return True
 
     def _barrier(self, link: int | None, answer: Answer | None) -> None:
-        number = self.peer.confirmed if self.world.bugs.sync_without_round else self.peer.confirm()
-        self._barriers.append((number, self.peer.last_proposed, link, answer))
+        if self.world.bugs.sync_without_round:
+            barrier = self.peer.confirmed, 0, link, answer
+        else:
+            barrier = self.peer.confirm(), self.peer.last_proposed, link, answer
+        self._barriers.append(barrier)
 
     def _pass_barriers(self) -> None:
         """Answer the syncs that a quorum has confirmed and whose txns are committed."""
