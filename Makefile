@@ -37,6 +37,7 @@ bench: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.crash.powerloss --seeds $(SEEDS) $(ARGS)
 	$(BIN)/python -m tests.crash.server_powerloss --seeds $(SEEDS) $(ARGS)
+	$(BIN)/python -m tests.crash.member_powerloss --seeds $(SEEDS) $(ARGS)
 	$(BIN)/python -m tests.crash.server_kills $(ARGS)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 	$(BIN)/python -m pytest -q -m apache tests/conformance tests/tools
