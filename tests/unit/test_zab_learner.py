@@ -240,8 +240,24 @@ def test_one_that_lost_everything_joins_an_empty_ensemble() -> None:
 def test_a_stream_that_breaks_the_rules_ends_the_link(kind: int, zxid: int, why: str) -> None:
     bench = promised(applied=log(1, 3))
     bench.hear(LINK, q.DIFF, E1 | 3)
-    bench.hear(LINK, kind, zxid)
+    bench.hear(LINK, kind, zxid, b"txn")
     assert why in left(bench)
+
+
+def test_a_proposal_without_a_txn_ends_the_link() -> None:
+    bench = live()
+    bench.hear(LINK, q.PROPOSAL, E2 | 1)
+    assert "without a txn" in left(bench)
+
+
+def test_a_reconfig_of_an_apache_ensemble_is_a_txn_like_others() -> None:
+    follower = live()
+    follower.hear(LINK, q.PROPOSAL, E2 | 1, b"txn")
+    follower.hear(LINK, q.COMMITANDACTIVATE, E2 | 1, bytes(8))
+    assert committed(follower) == [E2 | 1]
+    observer = live(OBSERVER)
+    observer.hear(LINK, q.INFORMANDACTIVATE, E2 | 1, bytes(8) + b"txn")
+    assert observer.done[-1].committed == [Proposal(E2 | 1, b"txn")]
 
 
 @pytest.mark.parametrize("kind", [q.DIFF, q.NEWLEADER, q.UPTODATE, q.PROPOSAL, q.PING, 77])

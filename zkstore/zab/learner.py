@@ -8,12 +8,15 @@ Invariants:
   3. The log is at each moment a prefix of the leader's: the stream is journaled as it comes.
 Design: what was kept at ACKEPOCH and all that was committed by the stream is committed at UPTODATE:
         the leader will not commit it again. A leader of ours takes one ACK for all before it.
+        A reconfig of an Apache ensemble is a txn like others: the own membership stays as it was
+        configured.
 Source: Learner.registerWithLeader, Learner.syncWithLeader; Follower, Observer.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from zkstore.errors import RemoteProtocolError
 from zkstore.jute.codec import pack_int
@@ -23,6 +26,8 @@ from zkstore.zab.membership import Membership
 from zkstore.zab.proposals import Log, counter_of, epoch_of
 from zkstore.zab.ready import Proposal, Snapshot
 from zkstore.zab.timing import Timing
+
+_SID_BYTES: Final = 8  # whom a reconfig wants for a leader, in front of its txn
 
 
 class Stage(IntEnum):
@@ -97,6 +102,10 @@ class Learner:
     def packet(self, packet: Packet) -> None:
         """Raises: RemoteProtocolError: the leader is of no use."""
         self._silent_ms = 0
+        if packet.type == q.COMMITANDACTIVATE:
+            packet = packet._replace(type=q.COMMIT)
+        elif packet.type == q.INFORMANDACTIVATE:
+            packet = packet._replace(type=q.INFORM, data=(packet.data or b"")[_SID_BYTES:])
         kind = packet.type
         if self.stage is Stage.LIVE:
             self._live(kind, packet)
@@ -172,7 +181,7 @@ class Learner:
         if kind in (q.PROPOSAL, q.INFORM):
             # A SNAP may hold later txns than its leader counted: those come again.
             if zxid > log.last_appended:
-                log.append(Proposal(zxid, packet.data or b""))
+                self._append(packet)
             if kind == q.INFORM:
                 self._committed = zxid
         elif kind == q.COMMIT:
@@ -211,16 +220,21 @@ class Learner:
     def _live(self, kind: int, packet: Packet) -> None:
         log, zxid = self._log, packet.zxid
         if kind == q.PROPOSAL and not self._observer:
-            log.append(Proposal(zxid, packet.data or b""))
+            self._append(packet)
         elif kind == q.COMMIT and not self._observer:
             self._commit(zxid)
         elif kind == q.INFORM and self._observer:
-            log.append(Proposal(zxid, packet.data or b""))
+            self._append(packet)
             log.commit(zxid)
         elif kind in (q.PING, q.REVALIDATE, q.SYNC):
             log.next.inbox.append((self.link, packet))
             log.dirty = True
         # PROPOSALs and COMMITs to observers, INFORMs to followers: ignored, as Apache does.
+
+    def _append(self, packet: Packet) -> None:
+        if not packet.data:
+            raise RemoteProtocolError(f"{packet.name} {packet.zxid:#x} without a txn")
+        self._log.append(Proposal(packet.zxid, packet.data))
 
     def _commit(self, zxid: int) -> None:
         log = self._log
