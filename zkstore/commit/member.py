@@ -27,6 +27,7 @@ from zkstore.commit.ports import Connection
 from zkstore.commit.standing import Standing
 from zkstore.commit.transfers import Transfers
 from zkstore.errors import LogTrimmed, RemoteProtocolError, ZkstoreError
+from zkstore.observability.log import Limited
 from zkstore.proto import quorum
 from zkstore.proto.quorum import Packet, Role
 from zkstore.quorum.driver import Driver
@@ -79,6 +80,7 @@ class Ensemble:
         self._following: Following | None = None
         self._learners: Learners | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._complain = Limited(_log, logging.WARNING)
         loop.join(self, self.peer)
         self._stop_serving()
 
@@ -172,7 +174,7 @@ class Ensemble:
     def _change(self, role: Role, *, serving: bool) -> None:
         """The core has another role, or has come to serve in it."""
         if role is Role.LOOKING:
-            _log.warning("looking for a leader: %s", self.peer.why)
+            self._complain("looking for a leader: %s", self.peer.why)
         elif serving:
             _log.info("%s, epoch %#x", role.name.lower(), self.peer.epoch)
         if self._loop.serving:

@@ -79,6 +79,7 @@ class Peer:
         self._silent: set[int] = set()  # voters that take part in no vote
         self._early: dict[int, Notification] = {}  # by sid; came while work was in hand
         self._settling = True  # LOOKING, but the election has not begun
+        self._pause_ms = 0  # before it may
         self._told = (Role.LOOKING, False)  # role and serving, as the driver knows them
         self._dials = 0
         self._settle()
@@ -279,6 +280,9 @@ class Peer:
             self._learner.tick(elapsed_ms)
         elif not self._settling:
             self._election.tick(elapsed_ms)
+        else:
+            self._pause_ms = max(0, self._pause_ms - elapsed_ms)
+            self._settle()
         for link, waiting in list(self._waiting.items()):
             waiting.age_ms += elapsed_ms
             if waiting.age_ms > self._timing.init_ms:
@@ -319,8 +323,9 @@ class Peer:
 
     def refused(self, ready: Ready, why: str) -> None:
         """Instead of advance(): the journal had no room, nothing was written; what was sent is
-        sent."""
+        sent. There may be room in a while: it looks for a leader a tick later."""
         self._log.undone(ready)
+        self._pause_ms = self._timing.tick_ms
         self._look(why)
 
     def not_whole(self, why: str) -> None:
@@ -395,7 +400,7 @@ class Peer:
 
     def _settle(self) -> None:
         """Begin the election when nothing is in hand any more."""
-        if not self._settling or not self._log.quiet:
+        if not self._settling or self._pause_ms or not self._log.quiet:
             return
         self._settling = False
         hard = self._log.hard
