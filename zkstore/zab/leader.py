@@ -197,6 +197,8 @@ class Leader:
         learner.observer = packet.type == q.OBSERVERINFO
         learner.zkstore = info.protocol_version >= q.ZKSTORE_PROTOCOL
         learner.voter = not learner.observer and info.sid in self._membership.voters
+        if info.sid not in self._membership.members:
+            self._log.remark(f"server {info.sid} is no member: it learns, and counts for nothing")
         learner.stage = Stage.WAITING
         accepted = epoch_of(packet.zxid)
         if not 0 <= accepted < EPOCH_MAX:
