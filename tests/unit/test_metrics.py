@@ -68,7 +68,8 @@ def test_decimals_are_as_java_prints_them() -> None:
 def test_counters_begin_at_zero() -> None:
     gathered = dict.fromkeys(
         ("received", "sent", "outstanding", "nodes", "watches", "ephemerals_count", "data_bytes",
-         "open_files", "max_files", "sessions", "uptime_ms", "auth_failed", "drop_probability"),
+         "open_files", "max_files", "sessions", "local_sessions", "uptime_ms", "auth_failed",
+         "drop_probability"),
         0,
     )  # fmt: skip
     answer = metrics.metrics(
