@@ -112,21 +112,23 @@ class Faults:
 
     def _empty(self) -> None:
         """One replica at a time loses all, its epochs too; who has as much as it had is down for a
-        while. The others form a quorum, and have been of this ensemble before."""
-        node, voters = self._spare(), self._world.voters()
-        if node is not None and all(voter.disk.hard.current_epoch for voter in voters):
+        while."""
+        node = self._spare()
+        if node is not None:
             last = node.disk.last_logged
             self._down(node, empty=True)
-            for voter in voters:
+            for voter in self._world.voters():
                 if voter.disk.last_logged >= last:
                     self._down(voter)
 
     def _spare(self) -> Node | None:
-        """A voter whose data may be lost, as all the others' is whole, and they form a quorum."""
+        """A voter whose data may be lost, as all the others' is whole, and they form a quorum. One
+        that has been of no epoch yet counts as emptied: it cannot tell."""
         voters = self._world.voters()
         node = self._world.random.choice(voters)
         others = {voter.sid for voter in voters if voter is not node}
-        are_whole = all(voter.disk.hard.whole and not voter.disk.emptied for voter in voters)
+        hards = [voter.disk.hard for voter in voters]
+        are_whole = all(hard.whole and hard.current_epoch for hard in hards)
         return node if are_whole and self._world.is_quorum(others) else None
 
     def _pause(self) -> None:

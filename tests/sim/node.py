@@ -156,6 +156,7 @@ class Node:
         self._pumping = False
         while not self._performing and (ready := self.peer.ready()) is not None:
             self._perform(ready)
+        self._pass_barriers()
 
     def _perform(self, ready: Ready) -> None:
         world, network = self.world, self.world.network

@@ -1,4 +1,5 @@
 """The ensemble under every kind of fault: a fixed set of seeds; `python -m tests.sim` has more."""
+
 from __future__ import annotations
 
 from typing import Final
