@@ -33,7 +33,8 @@ GATHER_TIMEOUT_MS: Final = 1000  # how long `stat` and its kin wait for a worker
 # ---- one batch
 BATCH_REQUESTS_MAX: Final = 1000  # requests prepared for one journal record
 BATCH_BYTES_MAX: Final = 4 << 20  # request bytes after which a batch is closed
-OUTSTANDING_PROPOSALS_MAX: Final = 10_000
+OUTSTANDING_PROPOSALS_MAX: Final = 50_000  # beyond: learners that ask for more are closed
+OUTSTANDING_THROTTLED: Final = 10_000  # beyond: the leader's own clients are refused
 
 # ---- what one of Keeper's requests may touch: longer, and everybody waits for it
 REMOVE_RECURSIVE_NODES_MAX: Final = 10_000
@@ -64,6 +65,8 @@ LOG_TRIM_BATCHES_MAX: Final = 2  # batches trimmed for each one appended
 
 assert CLIENT_WRITE_BUFFER_BYTES_HIGH < CLIENT_WRITE_BUFFER_BYTES_MAX
 assert HEARTBEAT_INTERVAL_MS * 4 <= 1000
+# What else a turn proposes by itself (expired sessions, a sweep) has its place above the limit.
+assert OUTSTANDING_THROTTLED + 4 * BATCH_REQUESTS_MAX < OUTSTANDING_PROPOSALS_MAX
 assert IDENTITIES_MAX <= PACKET_IDENTITIES_MAX
 assert REMOVE_RECURSIVE_BYTES_MAX <= BATCH_BYTES_MAX
 assert BATCH_BYTES_MAX < IPC_MESSAGE_BYTES_MAX

@@ -5,13 +5,20 @@ Invariant Durable of an ensemble.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from tests.conformance import requests
 from tests.ensemble.ensemble import Ensemble, Member
 from tests.ensemble.writers import Writer, client_of
+from tests.invariants.client import connect
+from tests.invariants.history import History
 from tests.invariants.replica import wait_for
+
+FLOOD = 60_000  # more than may be outstanding
+THROTTLED = -127
 
 
 def writes_on(writer: Writer, count: int = 50) -> None:
@@ -111,3 +118,29 @@ def test_a_follower_stands_still(tmp_path: Path) -> None:
     with Ensemble(tmp_path, 3) as ensemble:
         leader = ensemble.leader()
         stands_still(ensemble, ensemble.others(leader)[0])
+
+
+def test_a_flood_while_nobody_acknowledges_is_refused(tmp_path: Path) -> None:
+    """The leader's followers stand still: its memory is bounded, and it lives on."""
+
+    async def flood(leader: Member) -> list[int]:
+        client = await connect(leader.address, History().log("flood"))
+        await client.done(requests.create("/flood"))
+        for other in others:
+            other.pause()
+        sent = client.send(*(requests.set_data("/flood", b"x") for _ in range(FLOOD)))
+        await client.ended()
+        return [future.result().error for future in sent if not future.exception()]
+
+    with Ensemble(tmp_path, 3, {"globalOutstandingLimit": str(2 * FLOOD)}) as ensemble:
+        leader = ensemble.leader()
+        others = ensemble.others(leader)
+        commit = leader.commit()
+        errors = asyncio.run(flood(leader))
+        for other in others:
+            other.resume()
+        with Writer(ensemble.hosts, "after") as writer:
+            writes_on(writer)
+        agree(ensemble, writer)
+        assert leader.commit() == commit
+        assert set(errors) <= {THROTTLED}

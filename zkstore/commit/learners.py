@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from zkstore.commit.sessions import monotonic_ms
-from zkstore.constants import TOUCH_INTERVAL_MS
+from zkstore.constants import OUTSTANDING_PROPOSALS_MAX, TOUCH_INTERVAL_MS
 from zkstore.errors import Code, RemoteProtocolError
 from zkstore.jute.codec import INT_INT
 from zkstore.proto import opcodes as op
@@ -123,6 +123,9 @@ class Learners:
     ) -> None:
         loop = self._loop
         session_id, cxid, kind, _ = request
+        if loop.core.outstanding >= OUTSTANDING_PROPOSALS_MAX - 1:
+            # Each has to become a txn, and there is no room for one: its clients try again.
+            raise RemoteProtocolError("more requests than the other servers can take")
         if kind == op.SYNC:
             self._peer.sync(learner.link, _SYNCED)
         elif kind == op.CREATE_SESSION:

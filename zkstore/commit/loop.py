@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, Protocol, cast
 from zkstore.commit.ports import Answer, Connection, Port, Ports
 from zkstore.commit.sessions import Sessions, monotonic_ms
 from zkstore.commit.standing import Standing
-from zkstore.constants import BATCH_BYTES_MAX, BATCH_REQUESTS_MAX
+from zkstore.constants import BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, OUTSTANDING_THROTTLED
 from zkstore.errors import Code, LogTrimmed, RemoteProtocolError, StorageFull
 from zkstore.jute.codec import INT_INT, buffer, read_buffer
 from zkstore.messaging import Channel
@@ -288,6 +288,8 @@ class Loop:
         while at < end and not self.batch_is_full():
             # So many requests at once as certainly fit, so that the limits are not asked each time.
             stop = min(end, at + ipc.TO_COMMIT_WIDTH * _UNCHECKED)
+            if self.leading and self.core.outstanding > OUTSTANDING_THROTTLED:
+                request = self._throttle
             some = iter(message[at:stop])
             for kind, number, payload in zip(some, some, some, strict=True):
                 if kind == ipc.REQUEST:
@@ -298,6 +300,11 @@ class Loop:
                     self._other(port, kind, number, payload)
             at = stop
         return at
+
+    def _throttle(self, connection: Connection, frame: bytes) -> None:
+        """The followers do not keep up with what is proposed."""
+        if connection.session is not None:
+            self.answer_error(connection, _XID_TYPE(frame)[0], Code.THROTTLED_OP)
 
     def schedule(self) -> None:
         """Have a turn soon."""
