@@ -150,3 +150,17 @@ def test_any_history(seed: int) -> None:
             if session.session_id % 2 == 0:
                 assert now_ms < session.heard_ms + session.timeout_ms + TICK_MS
     assert len(live) < 100
+
+
+def test_a_learner_forgets_who_is_gone_and_lets_nobody_expire() -> None:
+    """It has a tracker too, whose buckets nobody empties."""
+    tracker = Tracker(TICK_MS)
+    for number in range(1000):
+        tracker.add(number, 4000, number)
+        if number:
+            tracker.remove(number)
+    assert tracker.remembered == 1000
+    tracker.tidy(60_000)
+    assert tracker.remembered == 1
+    assert not tracker.sessions[0].closing
+    assert expired(tracker, 70_000) == [0]

@@ -290,8 +290,11 @@ class Sessions:
         for session in self.local.expired(monotonic_ms(), _reported_ms):
             self._tell_expired(session)
             self.end_local(session)
-        if self._loop.writer.stalled or not self._leads():
-            return  # their deletions could not be written, or are the leader's
+        if not self._leads():
+            self.tracker.tidy(monotonic_ms())
+            return  # it is the leader who closes them
+        if self._loop.writer.stalled:
+            return  # their deletions could not be written
         now_ms = monotonic_ms()
         for session in self.tracker.expired(now_ms, _reported_ms):
             if not self._leads():

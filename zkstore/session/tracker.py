@@ -97,6 +97,20 @@ class Tracker:
                     self._buckets.setdefault(again, set()).add(session_id)
         return dead
 
+    def tidy(self, now_ms: int) -> None:
+        """Let the buckets that are due forget who is gone; nobody expires: a learner's tracker."""
+        for due in [due for due in self._buckets if due <= now_ms]:
+            for session_id in self._buckets.pop(due):
+                session = self.sessions.get(session_id)
+                if session is not None:
+                    again = max(self._due(session), self._tick_after(now_ms))
+                    self._buckets.setdefault(again, set()).add(session_id)
+
+    @property
+    def remembered(self) -> int:
+        """How many entries the buckets have; some of sessions that are gone."""
+        return sum(map(len, self._buckets.values()))
+
     def buckets(self) -> dict[int, list[int]]:
         """When which sessions expire as of now: what `dump` prints."""
         due: dict[int, list[int]] = {}
