@@ -1,6 +1,7 @@
 """Local sessions: known to their server alone, until they own a node.
 
-Facts of Apache 3.9.3: reference section I, and the capture zk393-localsess-all.
+The same with Apache's servers in the ensemble, which behave alike: Debian's 3.8, and 3.9 where
+ZKSTORE_APACHE_39 names its jars.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import requests
-from tests.conformance.requests import EPHEMERAL
+from tests.conformance.requests import EPHEMERAL, Request
 from tests.ensemble.ensemble import Ensemble, Member
 from tests.ensemble.test_sessions import LATE_MS, TIMEOUT_MS
+from tests.ensemble.writers import client_of
 from tests.invariants.client import Client, RefusedError, connect
 from tests.invariants.history import History
 from tests.invariants.replica import Replica, wait_for
+from tests.quorum.voter import free_ports
+from tests.tools.apache_server import PROPERTIES, classpaths
 
+APACHE = classpaths()
 EXPIRED = -112
 EPHEMERAL_ON_LOCAL_SESSION = -120
 _ENABLED = {"localSessionsEnabled": "true"}
@@ -70,32 +75,88 @@ async def resumed(member: Member, client: Client) -> Client:
     )  # fmt: skip
 
 
+async def stays_local(ensemble: Ensemble, member: Member) -> None:
+    """A session that costs no txn, and that nobody else knows."""
+    before = member.zxid
+    counted = sessions(member)
+    client = await session_at(member)
+    assert client.session_id >> 56 == member.sid
+    assert sessions(member) == (counted[0] + 1, counted[1])
+    for one in ensemble.members.values():
+        assert knows(one, client) == (one is member, False)
+    for one in ensemble.others(member):
+        with pytest.raises(RefusedError):
+            await resumed(one, client)
+    last = (await client.ask(requests.exists("/nothing"), requests.close_session()))[1]
+    assert last.error == 0
+    await client.ended()
+    assert member.zxid == before
+    assert sessions(member) == counted
+    with pytest.raises(RefusedError):
+        await resumed(member, client)
+
+
+async def becomes_global(ensemble: Ensemble, member: Member, path: str, made: Request) -> None:
+    """A session that comes to own a node is everybody's, and can move."""
+    client = await session_at(member)
+    before = member.zxid
+    created, after = await client.ask(made, requests.exists(path))
+    assert created.error == after.error == 0
+    assert created.zxid == before + 2  # the session's txn, and its own
+    ensemble.settled()
+    for one in ensemble.members.values():
+        assert knows(one, client) == (False, True)
+    other = ensemble.others(member)[0]
+    client.cut()
+    newer = await resumed(other, client)
+    await newer.done(requests.set_data(path, b"moved"))
+    await newer.close()
+    ensemble.settled()
+    last = await session_at(member)
+    assert (await last.one(requests.exists(path))).error == -101
+    await last.close()
+
+
+async def dies(member: Member, path: str) -> None:
+    """Silent sessions, one local, one that owns a node: both end in time, and not before."""
+    since = time.monotonic()
+    local = await session_at(member, TIMEOUT_MS)
+    owner = await session_at(member, TIMEOUT_MS)
+    await owner.done(requests.create(path, flags=EPHEMERAL))
+    await asyncio.gather(local.ended(), owner.ended())
+    lived_ms = (time.monotonic() - since) * 1000
+    assert TIMEOUT_MS <= lived_ms < TIMEOUT_MS + LATE_MS
+    assert knows(member, local) == (False, False)
+    wait_for(lambda: knows(member, owner) == (False, False))  # Apache cuts first, and forgets then
+    watcher = await session_at(member)
+    assert (await watcher.one(requests.exists(path))).error == -101
+    await watcher.close()
+
+
+async def owns_nothing(member: Member, root: str) -> None:
+    """Without upgrading, what a local session would own is refused."""
+    client = await session_at(member)
+    await client.done(requests.create(root))
+    refused, after = await client.ask(
+        requests.create(f"{root}/e", flags=EPHEMERAL), requests.create(f"{root}/p")
+    )
+    assert (refused.error, after.error) == (EPHEMERAL_ON_LOCAL_SESSION, 0)
+    assert after.zxid == refused.zxid + 1  # it took a zxid
+    in_multi = await client.done(requests.multi(requests.create(f"{root}/m", flags=EPHEMERAL)))
+    # In a multi the leader's word stands: it takes a learner's local session for an expired one.
+    why = EPHEMERAL_ON_LOCAL_SESSION if member.mode == "leader" else EXPIRED
+    assert why.to_bytes(4, signed=True) in in_multi.body
+    children = await client.done(requests.get_children(root))
+    assert children.body == b"\0\0\0\1\0\0\0\1p"
+    assert knows(member, client) == (True, False)
+    await client.close()
+
+
 @pytest.mark.parametrize("who", ["leader", "follower"])
 def test_a_local_session_costs_no_txn_and_nobody_else_knows_it(
     upgrading: Ensemble, who: str
 ) -> None:
-    member = member_of(upgrading, who)
-
-    async def run() -> None:
-        before = member.zxid
-        counted = sessions(member)
-        client = await session_at(member)
-        assert client.session_id >> 56 == member.sid
-        assert sessions(member) == (counted[0] + 1, counted[1])
-        for one in upgrading.members.values():
-            assert knows(one, client) == (one is member, False)
-        for one in upgrading.others(member):
-            with pytest.raises(RefusedError):
-                await resumed(one, client)
-        last = (await client.ask(requests.exists("/nothing"), requests.close_session()))[1]
-        assert last.error == 0
-        await client.ended()
-        assert member.zxid == before
-        assert sessions(member) == counted
-        with pytest.raises(RefusedError):
-            await resumed(member, client)
-
-    asyncio.run(run())
+    asyncio.run(stays_local(upgrading, member_of(upgrading, who)))
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
@@ -136,47 +197,12 @@ def test_owning_a_node_makes_it_global(upgrading: Ensemble, who: str, how: str) 
         ),
     }[how]
 
-    async def run() -> None:
-        client = await session_at(member)
-        before = member.zxid
-        created, after = await client.ask(made, requests.exists(path))
-        assert created.error == after.error == 0
-        assert created.zxid == before + 2  # the session's txn, and its own
-        upgrading.settled()
-        for one in upgrading.members.values():
-            assert knows(one, client) == (False, True)
-        other = upgrading.others(member)[0]
-        client.cut()
-        newer = await resumed(other, client)
-        await newer.done(requests.set_data(path, b"moved"))
-        await newer.close()
-        upgrading.settled()
-        last = await session_at(member)
-        assert (await last.one(requests.exists(path))).error == -101
-        await last.close()
-
-    asyncio.run(run())
+    asyncio.run(becomes_global(upgrading, member, path, made))
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
 def test_a_silent_local_session_dies(upgrading: Ensemble, who: str) -> None:
-    """Its server alone says so, and not before its timeout; one that was upgraded dies as well."""
-    member = member_of(upgrading, who)
-
-    async def run() -> None:
-        since = time.monotonic()
-        local = await session_at(member, TIMEOUT_MS)
-        owner = await session_at(member, TIMEOUT_MS)
-        await owner.done(requests.create(f"/dies{who}", flags=EPHEMERAL))
-        await asyncio.gather(local.ended(), owner.ended())
-        lived_ms = (time.monotonic() - since) * 1000
-        assert TIMEOUT_MS <= lived_ms < TIMEOUT_MS + LATE_MS
-        assert knows(member, local) == knows(member, owner) == (False, False)
-        watcher = await session_at(member)
-        assert (await watcher.one(requests.exists(f"/dies{who}"))).error == -101
-        await watcher.close()
-
-    asyncio.run(run())
+    asyncio.run(dies(member_of(upgrading, who), f"/dies{who}"))
 
 
 def test_a_local_session_that_pings_lives(upgrading: Ensemble) -> None:
@@ -192,27 +218,7 @@ def test_a_local_session_that_pings_lives(upgrading: Ensemble) -> None:
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
 def test_without_upgrading_it_owns_nothing(refusing: Ensemble, who: str) -> None:
-    member = member_of(refusing, who)
-    root = f"/refused{who}"
-
-    async def run() -> None:
-        client = await session_at(member)
-        await client.done(requests.create(root))
-        refused, after = await client.ask(
-            requests.create(f"{root}/e", flags=EPHEMERAL), requests.create(f"{root}/p")
-        )
-        assert (refused.error, after.error) == (EPHEMERAL_ON_LOCAL_SESSION, 0)
-        assert after.zxid == refused.zxid + 1  # it took a zxid
-        in_multi = await client.done(requests.multi(requests.create(f"{root}/m", flags=EPHEMERAL)))
-        # In a multi the leader's word stands: it takes a learner's local session for an expired one
-        why = EPHEMERAL_ON_LOCAL_SESSION if who == "leader" else EXPIRED
-        assert why.to_bytes(4, signed=True) in in_multi.body
-        children = await client.done(requests.get_children(root))
-        assert children.body == b"\0\0\0\1\0\0\0\1p"
-        assert knows(member, client) == (True, False)
-        await client.close()
-
-    asyncio.run(run())
+    asyncio.run(owns_nothing(member_of(refusing, who), f"/refused{who}"))
 
 
 def test_it_is_gone_with_its_server(tmp_path: Path) -> None:
@@ -247,3 +253,65 @@ def test_a_standalone_server_makes_global_ones(tmp_path: Path) -> None:
             await client.close()
 
         asyncio.run(run())
+
+
+class ApacheMember(Member):
+    """A server of Apache's in place of one of ours."""
+
+    def __init__(self, folder: Path, ours: Member, classpath: str) -> None:
+        needed = {"initLimit": "10", "syncLimit": "5"}  # it has no defaults for these
+        super().__init__(folder, ours.sid, {**ours.settings, **needed})
+        self.port = free_ports(1)[0]
+        self._classpath = classpath
+
+    def command(self, config: Path) -> list[str]:
+        options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        options += [f"-D{name}={value}" for name, value in PROPERTIES.items()]
+        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+        return ["java", *options, "-cp", self._classpath, main, str(config)]
+
+    def await_ready(self) -> Replica:
+        wait_for(lambda: self.mode)
+        return self
+
+
+class Mixed(Ensemble):
+    """Three members; those with one of these ids are Apache's."""
+
+    def __init__(
+        self, folder: Path, classpath: str, apaches: set[int], settings: dict[str, str]
+    ) -> None:
+        super().__init__(folder, 3, settings)
+        for sid in apaches:
+            self.members[sid] = ApacheMember(folder / "apache", self.members[sid], classpath)
+
+    def settled(self) -> None:
+        """Behind a txn: Apache's followers know of no epoch before its first one."""
+        client = client_of(self.hosts)
+        client.create("/settled", sequence=True)
+        client.stop()
+        client.close()
+        super().settled()
+
+
+@pytest.mark.parametrize("apache", APACHE.values(), ids=APACHE.keys())
+@pytest.mark.parametrize("apaches", [{1}, {2, 3}], ids=["zkstore-leads", "apache-leads"])
+def test_beside_apache(tmp_path: Path, apache: str, apaches: set[int]) -> None:
+    """The least id does not lead: so one kind leads, and each kind follows."""
+    with Mixed(tmp_path, apache, apaches, _UPGRADING) as ensemble:
+        assert (ensemble.leader().sid in apaches) == (1 not in apaches)
+        for sid, member in ensemble.members.items():
+            asyncio.run(stays_local(ensemble, member))
+            made = requests.create(f"/owned{sid}", flags=EPHEMERAL)
+            asyncio.run(becomes_global(ensemble, member, f"/owned{sid}", made))
+            asyncio.run(dies(member, f"/dies{sid}"))
+        ensemble.settled()
+
+
+@pytest.mark.parametrize("apache", APACHE.values(), ids=APACHE.keys())
+@pytest.mark.parametrize("apaches", [{1}, {2, 3}], ids=["zkstore-leads", "apache-leads"])
+def test_beside_apache_without_upgrading(tmp_path: Path, apache: str, apaches: set[int]) -> None:
+    with Mixed(tmp_path, apache, apaches, _ENABLED) as ensemble:
+        for sid, member in ensemble.members.items():
+            asyncio.run(owns_nothing(member, f"/refused{sid}"))
+        ensemble.settled()

@@ -121,7 +121,7 @@ class Replica:
         self._config = folder / "zoo.cfg"
         self._output = folder / "output"
         self._workers = workers
-        self._settings = {**SETTINGS, **(settings or {})}
+        self.settings = {**SETTINGS, **(settings or {})}
         self._before = before
         self._known: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
@@ -139,16 +139,21 @@ class Replica:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process, without waiting for anything."""
         lines = [f"dataDir={self.data_dir}", f"clientPort={self.port}"]
-        lines += [f"{key}={value}" for key, value in self._settings.items()]
+        lines += [f"{key}={value}" for key, value in self.settings.items()]
         self._config.parent.mkdir(parents=True, exist_ok=True)
         self._config.write_text("\n".join(lines) + "\n")
-        command = [sys.executable, "-m", "zkstore", "serve", str(self._config)]
-        command += ["--workers", str(self._workers)]
+        command = self.command(self._config)
         with open(self._output, "wb") as output:
             self._process = subprocess.Popen(
                 command, cwd=REPOSITORY, stdout=output, stderr=output, preexec_fn=self._before
             )
         return self._process
+
+    def command(self, config: Path) -> list[str]:
+        return [
+            sys.executable, "-m", "zkstore", "serve", str(config),
+            "--workers", str(self._workers),
+        ]  # fmt: skip
 
     def start(self) -> Replica:
         """Start, and wait until clients are served; the port is the same from then on."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from zkstore.commit.ports import Answer, Connection
@@ -71,7 +72,7 @@ class Following:
         self._loop = loop
         self._peer = peer
         self._sent: dict[int, deque[_Sent]] = {}  # by session
-        self._syncs: deque[tuple[int, _Sent]] = deque()  # (session, sync) that the leader has
+        self._syncs: deque[Callable[[], None]] = deque()  # what to do when the leader answers
         self._reported_ms = monotonic_ms()
 
     # ---- up
@@ -95,7 +96,7 @@ class Following:
             return
         if kind == op.SYNC:
             sent.synced = _synced(xid, read_buffer(frame, requests.BODY)[0])
-            self._syncs.append((session_id, sent))
+            self._syncs.append(partial(self._is_synced, session_id, sent))
         elif kind == op.CLOSE_SESSION:
             connection.leaving = True
         elif kind in op.KEEPER_WRITES or (kind == op.MULTI and not _is_apaches(frame)):
@@ -138,6 +139,11 @@ class Following:
         """Ask for a new session; the txn tells everybody."""
         self._send(Request(session_id, 0, op.CREATE_SESSION, pack_int(timeout_ms)))
 
+    def sync(self, give: Callable[[int], None]) -> None:
+        """Have something given behind all that was committed before."""
+        self._syncs.append(lambda: self._loop.defer(self._loop.writer.applied, give))
+        self._send(Request(0, 0, op.SYNC, buffer(b"/")))
+
     def revalidate(self, session_id: int, timeout_ms: int) -> None:
         """Ask whether a session lives; it is ours then."""
         data = quorum.encode_revalidate(session_id, timeout_ms)
@@ -156,9 +162,11 @@ class Following:
             session_id, valid = quorum.decode_revalidated(packet.data)
             self._loop.sessions.revalidated(session_id, valid=valid)
         elif packet.type == quorum.SYNC and self._syncs:
-            session_id, sent = self._syncs.popleft()
-            sent.answer = sent.synced
-            self._go_on(session_id, self._loop.writer.applied)
+            self._syncs.popleft()()
+
+    def _is_synced(self, session_id: int, sent: _Sent) -> None:
+        sent.answer = sent.synced
+        self._go_on(session_id, self._loop.writer.applied)
 
     def _heard(self) -> list[tuple[int, int]]:
         """Our sessions that were heard since this was asked last, with their timeouts."""

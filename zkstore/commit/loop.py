@@ -334,6 +334,9 @@ class Loop:
         if kind == ipc.GATHERED:
             self.on_gathered(number, port, payload)
             return
+        if kind == ipc.BARRIER:
+            self._barrier(partial(port.put, ipc.PASSED, 0, 0, payload))
+            return
         connection = port.connections.get(number)
         if connection is None:
             return  # it was refused when it opened
@@ -441,8 +444,17 @@ class Loop:
         except RemoteProtocolError:
             self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
             return
-        asked = self.member.confirm() if self.member is not None else 0
-        self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)), asked)
+        self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)), self._round())
+
+    def _round(self) -> int:
+        return self.member.confirm() if self.member is not None else 0
+
+    def _barrier(self, passed: Callable[[], None]) -> None:
+        """A sync for all reads that one worker has: the leader's own, or a learner's."""
+        if self.sessions.upstream is not None:
+            self.sessions.upstream.sync(lambda _: passed())
+        elif self.serving:
+            self.defer(self.core.last_proposed, lambda _: passed(), self._round())
 
     def answer_error(self, connection: Connection, xid: int, code: Code) -> None:
         """A refusal waits for the connection's own earlier answers only."""

@@ -21,6 +21,7 @@ import logging
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from zkstore.commit.ports import Connection
@@ -54,6 +55,9 @@ class Upstream(Protocol):
 
     def revalidate(self, session_id: int, timeout_ms: int) -> None:
         """`Sessions.revalidated` will be called."""
+
+    def sync(self, give: Callable[[int], None]) -> None:
+        """Have something given behind all that was committed before; see `Loop.defer`."""
 
 
 class Place(Protocol):

@@ -86,6 +86,7 @@ class Client(asyncio.Protocol):
         # enforce.auth.enabled: nothing but auth is served before an enforced scheme is proven
         # (J17).
         self._barred = worker.settings.enforce_auth_enabled
+        self._indirect = self._barred or worker.barriers.on  # reads have more to them
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes] = []  # bytes that are not parsed
         self._have = 0
@@ -93,7 +94,7 @@ class Client(asyncio.Protocol):
         # unanswered writes: when they came, which op, how large
         self._in_flight: deque[tuple[float, int, int]] = deque()
         # frames that wait, from the first read on
-        self._queue: deque[tuple[bytes, float]] = deque()
+        self._queue: deque[tuple[bytes, float, int]] = deque()  # frame, since, its barrier
         self._lined = False  # what is in the queue waits, or has waited, for room in process
         self._held: deque[tuple[int, bytes]] = deque()  # (zxid, event), see `notify`
         self._out: list[bytes] = []
@@ -245,7 +246,7 @@ class Client(asyncio.Protocol):
                 offset = stop
                 served += 1
                 handler = _READS(kind)
-                if handler is None or self._in_flight or self._queue or self._barred:
+                if handler is None or self._in_flight or self._queue or self._indirect:
                     self._dispatch(frame, xid, kind, now)
                     if self.state == CLOSED:
                         return end
@@ -315,10 +316,10 @@ class Client(asyncio.Protocol):
             self._submit(frame, kind, now)
         elif kind in _DIRECT:
             self._direct(frame, xid, kind)
-        elif kind in op.WRITES or self._in_flight or self._queue:
+        elif kind in op.WRITES or self._in_flight or self._queue or self._indirect:
             if kind in op.WRITES and not self._queue:
                 self._stand_in_line()
-            self._queue.append((frame, now))
+            self._queue.append((frame, now, self.worker.barriers.behind(self, kind)))
             self.worker.queued += 1
             self.worker.outstanding_bytes += len(frame)
         else:
@@ -341,7 +342,7 @@ class Client(asyncio.Protocol):
         worker = self.worker
         worker.line.leave(self, len(self._queue))
         if not worker.line.throttle.drops_closed:
-            for frame, _ in self._queue:
+            for frame, _, _ in self._queue:
                 if _XID_TYPE(frame)[1] in op.WRITES:
                     worker.submit(ipc.REQUEST, self, frame)
 
@@ -383,6 +384,7 @@ class Client(asyncio.Protocol):
         if identities != self.identities:
             self.identities = identities
             self._barred = self._barred and not self._has_enforced_scheme()
+            self._indirect = self._barred or self.worker.barriers.on
             flat = [text for identity in identities for text in identity]
             self.worker.submit(ipc.IDENTITIES, self, flat)
         self.send(replies.reply(xid, 0, b""))
@@ -439,14 +441,14 @@ class Client(asyncio.Protocol):
             tired = time.monotonic() - started > READS_TURN_S
             if tired or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
                 return view  # `flush` sees to it that the rest follows
-            frame, since = queue[0]
+            frame, since, barrier = queue[0]
             xid, kind = _XID_TYPE(frame)
             write = kind in op.WRITES
             if write and worker.in_process >= worker.in_process_max and not worker.finds_room():
                 self._stand_in_line()
                 break
             late = self._lined and worker.line.is_late(kind, started - since)
-            if self._in_flight and (late or not write):
+            if (self._in_flight and (late or not write)) or barrier > worker.barriers.passed:
                 break
             queue.popleft()
             worker.queued -= 1
@@ -580,7 +582,7 @@ class Client(asyncio.Protocol):
     def _sizes(self) -> Iterator[int]:
         """The bytes of each request that is not answered."""
         yield from (size for _, _, size in self._in_flight)
-        yield from (len(frame) for frame, _ in self._queue)
+        yield from (len(frame) for frame, _, _ in self._queue)
 
     def large_bytes(self, threshold: int) -> int:
         """The bytes of the requests that are not answered and larger than that."""

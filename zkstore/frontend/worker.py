@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from zkstore.constants import IPC_PIECE_BYTES_MAX, TOUCH_INTERVAL_MS
+from zkstore.frontend.barriers import Barriers
 from zkstore.frontend.board import LARGE, WAITING, Board
 from zkstore.frontend.client import CLOSED, NEW, Client
 from zkstore.frontend.line import Line
@@ -85,6 +86,9 @@ class Worker:
         self._given_up_bytes = 0  # of clients that went, and may be in the outbox
         self._with_large: dict[Client, None] = {}  # clients that have sent large requests
         self.line = Line(self._board, loop, self._stalled)
+        # A server alone acknowledges no write that it does not show.
+        linearizable = settings.linearizable_reads and bool(settings.members)
+        self.barriers = Barriers(self._ask_for_barrier, on=linearizable)
         self._adopt(settings)
         self.reset()
         self._channel: Channel | None = None
@@ -239,8 +243,12 @@ class Worker:
             self._scheduled = True
             self._loop.call_soon(self._send)
 
+    def _ask_for_barrier(self, number: int) -> None:
+        self._add(ipc.BARRIER, 0, number)
+
     def _send(self) -> None:
         self._scheduled = False
+        self.barriers.sent()
         outbox, self._outbox = self._outbox, []
         assert self._channel is not None
         if self.outstanding_bytes + self._given_up_bytes <= IPC_PIECE_BYTES_MAX:
@@ -378,6 +386,9 @@ class Worker:
             self._add(ipc.GATHERED, number, self.report(payload))
             return None
         if kind == ipc.REOPEN:
+            return None
+        if kind == ipc.PASSED:
+            self._go_on({c: None for c in self.barriers.passes(payload) if c.waiting()})
             return None
         if kind == ipc.SETTINGS:
             self._adopt(self.settings.altered(payload))

@@ -25,6 +25,7 @@ TOUCHES: Final = 5  # payload: [reported up to ms, session, heard ms, …]
 WATCHING: Final = 6
 ADMIN: Final = 7  # payload: [a four-letter word that needs the whole replica, its argument]
 GATHERED: Final = 8  # connection: ticket; payload: the worker's part
+BARRIER: Final = 9  # connection: 0; payload: its number, which comes back behind it
 
 # Commit process → worker.
 REPLY: Final = 0  # number: zxid; payload: the frame
@@ -35,6 +36,7 @@ TEXT: Final = 4  # payload: an answer to ADMIN; then the connection ends
 GATHER: Final = 5  # connection: ticket; payload: what is asked for
 SETTINGS: Final = 6  # connection: 0; payload: {field of Settings that was changed: its value, …}
 REOPEN: Final = 7  # first in its message: the data are in another file from now on
+PASSED: Final = 8  # connection: 0; payload: the number of a BARRIER
 
 TO_COMMIT_WIDTH: Final = 3
 
