@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance import requests as r
-from tests.property.leader import ANNE, BERT, Leader
+from tests.property.leader import ANNE, BERT, Leader, frame_of
 from zkstore.constants import CLOSE_SESSION_PATHS_BYTES_MAX
 from zkstore.errors import Code, RemoteProtocolError
 from zkstore.proto import opcodes as op
@@ -192,3 +192,26 @@ def test_the_clock_is_read_once_for_each_request() -> None:
     leader = Leader()
     leader.now_ms = 77
     assert leader.request(r.create("/a"), xid=5)[:4] == (1, ANNE, 5, 77)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        r.create("/e", flags=r.EPHEMERAL),
+        r.create2("/e", flags=3),
+        r.multi(r.create("/p"), r.create("/e", flags=r.EPHEMERAL)),
+    ],
+    ids=["create", "create2", "multi"],
+)
+def test_a_session_that_may_own_nothing(made: r.Request) -> None:
+    """Of a local session; what else it asks for is as ever, and so is the next session."""
+    leader = Leader()
+    why = Code.EPHEMERAL_ON_LOCAL_SESSION
+    txn = leader.prep.homeless_request(1, ANNE, frame_of(made), (), why)
+    if txn.type == op.MULTI:
+        assert [body[0] for kind, body in txn.body[0] if kind == op.ERROR] == [int(why)]
+    else:
+        assert (txn.type, txn.body) == (op.ERROR, (int(why),))
+    plain = leader.prep.homeless_request(2, ANNE, frame_of(r.create("/plain")), (), why)
+    assert plain.type == op.CREATE
+    assert leader.request(r.create("/e", flags=r.EPHEMERAL), ANNE).type == op.CREATE

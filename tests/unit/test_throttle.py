@@ -41,6 +41,8 @@ def test_weights_count_in_new_sessions() -> None:
     assert admitted(throttle(settings), 50, 1, renewed=True) == 15
     local_dearest = replace(settings, connection_throttle_local_session_weight=7)
     assert admitted(throttle(local_dearest), 50, 1, renewed=True) == 10
+    one = throttle(settings)
+    assert sum(one.admits(1, renewed=False, local=True) for _ in range(50)) == 30
 
 
 def test_an_empty_bucket_raises_the_probability_and_a_full_one_lowers_it() -> None:
