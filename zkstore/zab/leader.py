@@ -117,7 +117,7 @@ class Leader:
         self._round = 0
         self._round_sent_with: Ready | None = None
         self._syncs: deque[_Sync] = deque()
-        self._had: dict[int, int] = {}  # by sid: what links that are gone had acknowledged
+        self._had: dict[int, int] = {}  # by voter: what links that are gone had acknowledged
         self._anonymous = 0
         self._acks = False  # news since commits were looked at
         self._agree_on_epoch()
@@ -141,7 +141,7 @@ class Leader:
     def _forget(self, link: int) -> bool:
         """Returns whether it was there."""
         learner = self.learners.pop(link, None)
-        if learner is not None and learner.stage >= Stage.ACKED:
+        if learner is not None and learner.voter and learner.stage >= Stage.ACKED:
             self._had[learner.sid] = max(learner.acked, self._had.get(learner.sid, 0))
         return learner is not None
 
