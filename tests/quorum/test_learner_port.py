@@ -193,8 +193,24 @@ async def test_a_lent_link_carries_a_snapshot_and_comes_back() -> None:
             return got
 
     assert await asyncio.to_thread(transfer) == tree
+    assert not learner.links.is_ended(-1)
     leader.links.take_back(1)
     learner.links.take_back(-1, quorum.encode(PING._replace(zxid=1)))
     await until(lambda: len(learner.packets) == 3)
     assert learner.packets[1:] == [(-1, PING._replace(zxid=1)), (-1, PING)]
+    await end(leader, learner)
+
+
+@on_each_loop
+async def test_the_end_of_a_lent_link_can_be_seen() -> None:
+    leader, learner = await pair()
+    lent = learner.links.lend(-1)
+    assert lent is not None
+    os.close(lent[0])
+    assert not learner.links.is_ended(-1)
+    leader.links.hang_up(1)
+    await until(lambda: learner.links.is_ended(-1))
+    learner.links.hang_up(-1)
+    await until(lambda: learner.closed == [-1])
+    assert learner.links.is_ended(-1)
     await end(leader, learner)

@@ -167,7 +167,9 @@ class Ensemble:
 
     def confirm(self) -> int:
         """Ask a quorum whether we still lead."""
-        return self.peer.confirm()
+        asked = self.peer.confirm()
+        self._loop.confirmed_round = self.peer.confirmed  # where we are a quorum, it is at once
+        return asked
 
     # ---- roles
 

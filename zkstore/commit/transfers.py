@@ -184,7 +184,9 @@ class Transfers:
                 failed = str(e)
         if failed:
             _log.warning("%s: the snapshot was not taken in: %s", self._name(link), failed)
-            self._links.hang_up(link)
+            # If it is our own fault it will be again: the leader does not pay for it all the time.
+            pause_s = 0 if self._links.is_ended(link) else self._patience_s / 2
+            self._aio.call_later(pause_s, self._links.hang_up, link)
             return
         if self._peer.leader_link != link:
             return

@@ -302,6 +302,20 @@ class LearnerPort:
         one = self._links.get(link)
         return None if one is None or one.transport is None else one.lend()
 
+    def is_ended(self, link: int) -> bool:
+        """Whether the peer of a lent link has ended it, which is not noticed while it is lent."""
+        one = self._links.get(link)
+        if one is None or one.transport is None or one.transport.is_closing():
+            return True
+        fd = os.dup(one.transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=fd) as sock:
+            try:
+                return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+
     def take_back(self, link: int, rest: bytes = b"") -> None:
         """Read and write the link here again, beginning with `rest`."""
         one = self._links.get(link)
