@@ -50,7 +50,7 @@ class Node:
         self._tree: tuple[Pipe, Snapshot] | None = None  # being received
         self._writes: dict[bytes, Answer] = {}
         self._syncs: deque[Answer] = deque()  # a learner's, sent up
-        self._barriers: deque[tuple[int, int, int | None, Answer | None]] = deque()  # a leader's
+        self._barriers: deque[tuple[int, int, Answer]] = deque()  # a leader's own
         self._performing = False
         self._pumping = False
         self._ticked_at = self.world.now
@@ -300,40 +300,35 @@ class Node:
         if not self.up or not self.peer.serving:
             return False
         if self.peer.leading:
-            self._barrier(None, answer)
+            self._barrier(answer)
         else:
             self.peer.send_up(Packet(q.REQUEST, -1, SYNC))
             self._syncs.append(answer)
         self._touch()
         return True
 
-    def _barrier(self, link: int | None, answer: Answer | None) -> None:
+    def _barrier(self, answer: Answer) -> None:
+        """The leader's own sync: of its last proposal, once a quorum has confirmed."""
         if self.world.bugs.sync_without_round:
-            barrier = self.peer.confirmed, 0, link, answer
+            self._barriers.append((self.peer.confirmed, 0, answer))
         else:
-            barrier = self.peer.confirm(), self.peer.last_proposed, link, answer
-        self._barriers.append(barrier)
+            self._barriers.append((self.peer.confirm(), self.peer.last_proposed, answer))
 
     def _pass_barriers(self) -> None:
-        """Answer the syncs that a quorum has confirmed and whose txns are committed."""
-        barriers, peer = self._barriers, self.peer
-        while barriers and peer.leading:
-            number, upto, link, answer = barriers[0]
-            behind = self.disk.applied if link is None else peer.last_committed
-            if peer.confirmed < number or (behind < upto and _is_txn(upto)):
+        """Answer the syncs that a quorum has confirmed and whose txns are applied."""
+        while self._barriers and self.peer.leading:
+            number, upto, answer = self._barriers[0]
+            if self.peer.confirmed < number or (self.disk.applied < upto and _is_txn(upto)):
                 return
-            barriers.popleft()
-            if link is not None:
-                peer.answer(link, Packet(q.SYNC, 0))
-                self._touch()
-            elif answer is not None:
-                answer(self.disk.applied)
+            self._barriers.popleft()
+            answer(self.disk.applied)
 
     def _serve(self, link: int, packet: Packet) -> None:
         peer = self.peer
         if peer.leading and packet.type == q.REQUEST:
             if packet.data == SYNC:
-                self._barrier(link, None)
+                tell = peer.answer if self.world.bugs.sync_without_round else peer.sync
+                tell(link, Packet(q.SYNC, 0))
             else:
                 assert packet.data is not None
                 self._propose(packet.data)
