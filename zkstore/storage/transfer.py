@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,6 +105,8 @@ class Transfer:
         self._process.stdout.close()
         if not self._done and not self._failed:
             self._failed = f"the helper process ended with {status}"
+            if status == -signal.SIGBUS:  # the map of a file that could not grow
+                self._failed += " (SIGBUS): the disk is full, or fails"
         self._on_end(self._done, self._failed)
 
 
