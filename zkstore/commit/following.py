@@ -40,7 +40,17 @@ if TYPE_CHECKING:
     from zkstore.commit.loop import Loop
 
 _XID_TYPE = INT_INT.unpack_from
+_MOVED_CXID: Final = -(1 << 30)  # no client counts there
 _NO_ZXID: Final = -1  # in packets that are about none
+
+
+def moved_cxid(sid: int) -> int:
+    """The cxid of the txn that refuses a request because its session has left the server `sid`.
+
+    Only between servers of ours: the session's new server may wait for a request that bears the
+    same number as the old one, and must not take its refusal for the answer.
+    """
+    return _MOVED_CXID - (sid & 0xFFFF)
 
 
 class _Sent:
@@ -74,6 +84,7 @@ class Following:
         self._sent: dict[int, deque[_Sent]] = {}  # by session
         self._syncs: deque[Callable[[], None]] = deque()  # what to do when the leader answers
         self._reported_ms = monotonic_ms()
+        self._moved = moved_cxid(loop.settings.server_id)
 
     # ---- up
 
@@ -183,7 +194,7 @@ class Following:
         """These txns became visible: enter who waits for them."""
         for txn, _ in applied:
             sent = self._sent.get(txn.session_id)
-            if sent and _answers(txn, sent[0]):
+            if sent and _answers(txn, sent[0], self._moved):
                 self._answered(txn, sent)
             elif sent and sent[0].kind == op.SYNC:
                 self._pass_syncs(txn, sent)
@@ -192,7 +203,7 @@ class Following:
         """What was sent behind a sync is answered, so the leader has answered the sync: its SYNC
         came before this txn, and is handled behind the Ready that has both."""
         behind = next((one for one in sent if one.kind != op.SYNC), None)
-        if behind is None or not _answers(txn, behind):
+        if behind is None or not _answers(txn, behind, self._moved):
             return
         while sent[0] is not behind:
             sent[0].answer = sent[0].synced
@@ -229,9 +240,16 @@ class Following:
             del self._sent[session_id]
 
 
-def _answers(txn: Txn, sent: _Sent) -> bool:
-    """Whether a txn is what became of a request; the leader closes sessions by itself as well."""
-    if txn.cxid != sent.xid or sent.answer is not None or sent.kind == op.SYNC:
+def _answers(txn: Txn, sent: _Sent, moved: int) -> bool:
+    """Whether a txn is what became of a request; the leader closes sessions by itself as well.
+
+    moved: our moved_cxid.
+    """
+    if sent.answer is not None or sent.kind == op.SYNC:
+        return False
+    if txn.type == op.ERROR and txn.cxid == moved:
+        return True
+    if txn.cxid != sent.xid:
         return False
     if txn.type == op.CREATE_SESSION:
         return False  # of a local session that became a global one

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from zkstore.commit.following import moved_cxid
 from zkstore.commit.sessions import monotonic_ms
 from zkstore.constants import OUTSTANDING_PROPOSALS_MAX, TOUCH_INTERVAL_MS
 from zkstore.errors import Code, RemoteProtocolError
@@ -131,6 +132,9 @@ class Learners:
         elif kind == op.CREATE_SESSION:
             self._create_session(learner, request)
         elif (refused := self._refusal(learner, request)) is not None:
+            link = self._peer.learners.get(learner.link)
+            if refused is Code.SESSION_MOVED and link is not None and link.zkstore:
+                cxid = moved_cxid(link.sid)
             loop.propose(loop.prep.error(loop.next_zxid(), session_id, cxid, refused))
         elif kind == op.CLOSE_SESSION:
             loop.sessions.tracker.sessions[session_id].closing = True
