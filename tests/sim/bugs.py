@@ -117,11 +117,6 @@ def _reuses_epoch(original: Around, self: Leader) -> None:
     original(self)
 
 
-def _commits_too_much(original: Around, self: Learner) -> None:
-    self._committed = self._log.last_appended
-    original(self)
-
-
 def _tail_not_sent(original: Around, self: Leader) -> int:
     return self._log.last_committed
 
@@ -147,7 +142,9 @@ PLANTED: Final = {
         faults=("_crash_leader", "_crash_all"),
     ),
     "vote though damaged": Bug(
-        20, ((Election, "look", _votes_though_damaged),), faults=("_damage", "_crash_leader")
+        80,
+        ((Election, "look", _votes_though_damaged),),
+        faults=("_damage", "_crash_leader", "_crash_all"),
     ),
     "vote though emptied": Bug(
         50, ((Peer, "_may_have_lost", _votes_though_emptied),), faults=("_empty", "_isolate")
@@ -155,7 +152,9 @@ PLANTED: Final = {
     "commit out of order": Bug(10, ((Log, "commit", _commits_backwards),)),
     "lost TRUNC": Bug(50, ((Learner, "_truncate", _ignores_trunc),), faults=("_behead",)),
     "current epoch before data": Bug(
-        50, ((Learner, "_promise", _current_epoch_first),), faults=("_crash", "_slow_disk")
+        100,
+        ((Learner, "_promise", _current_epoch_first),),
+        faults=("_crash_learner", "_crash_leader"),
     ),
     "COMMIT before quorum": Bug(10, ((Leader, "_reached", _anybody_is_enough),)),
     "observers and strangers count": Bug(
@@ -166,9 +165,6 @@ PLANTED: Final = {
     "tail dropped by a new leader": Bug(100, ((Leader, "__init__", _drops_tail),)),
     "tail not sent by a new leader": Bug(50, ((Leader, "_end", _tail_not_sent),)),
     "epoch used again": Bug(100, ((Leader, "_agree_on_epoch", _reuses_epoch),)),
-    "outstanding counts as committed": Bug(
-        20, ((Learner, "_serve", _commits_too_much),), faults=("_crash", "_slow_disk")
-    ),
 }
 
 

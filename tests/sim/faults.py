@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from tests.sim.network import Weather
+from zkstore.zab.leader import Stage
 
 if TYPE_CHECKING:
     from tests.sim.node import Node
@@ -22,10 +23,10 @@ class Faults:
         self._world = world
         random = world.random
         every: list[Callable[[], None]] = [
-            self._crash, self._crash_leader, self._behead, self._crash_all, self._isolate,
-            self._isolate_leader, self._split, self._deafen, self._break_link, self._stall_link,
-            self._slow_disk, self._skew, self._pause, self._pause_leader, self._storm,
-            self._damage, self._empty,
+            self._crash, self._crash_leader, self._behead, self._crash_learner, self._crash_all,
+            self._isolate, self._isolate_leader, self._split, self._deafen, self._break_link,
+            self._stall_link, self._slow_disk, self._skew, self._pause, self._pause_leader,
+            self._storm, self._damage, self._empty,
         ]  # fmt: skip
         chosen = random.sample(every, random.randint(1, 6))
         self._kinds = [one for one in every if one.__name__ in kinds] if kinds else chosen
@@ -98,6 +99,21 @@ class Faults:
             self._down(node)
         elif patience and not self._ended:
             self._world.schedule(500, self._behead, patience - 1)
+
+    def _crash_learner(self, patience: int = 400) -> None:
+        """A learner dies while it is being brought up to date."""
+        nodes = self._world.nodes
+        syncing = [
+            nodes[learner.sid]
+            for node in nodes.values()
+            if node.up
+            for learner in node.peer.learners.values()
+            if Stage.PROMISING <= learner.stage < Stage.ACKED and learner.sid in nodes
+        ]
+        if syncing:
+            self._down(self._world.random.choice(syncing))
+        elif patience and not self._ended:
+            self._world.schedule(500, self._crash_learner, patience - 1)
 
     def _crash_all(self) -> None:
         for node in list(self._world.nodes.values()):
