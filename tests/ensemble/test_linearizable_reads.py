@@ -58,8 +58,9 @@ async def read(client: Client, path: str) -> bytes:
     return told.body[4 : 4 + int.from_bytes(told.body[:4])]
 
 
-async def at_a_stopped_replica(ensemble: Ensemble, member: Member, path: str) -> list[bytes]:
+async def at_a_stopped_replica(ensemble: Ensemble, member: Member) -> list[bytes]:
     """What a client of a replica reads that has not heard of the last write; empty: nothing."""
+    path = "/stale"
     others = ensemble.others(member)
     reader = await session_at(member)
     await reader.done(requests.create(path, b"old"))
@@ -75,23 +76,23 @@ async def at_a_stopped_replica(ensemble: Ensemble, member: Member, path: str) ->
     try:
         return [*early, await asked]
     except RefusedError:
-        return early  # it has lost its leadership, and its clients
+        return early  # it serves nobody any more
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
-def test_a_replica_that_is_cut_off_answers_nothing_old(linearizable: Ensemble, who: str) -> None:
-    member = linearizable.leader() if who == "leader" else linearizable.followers()[0]
-    seen = asyncio.run(at_a_stopped_replica(linearizable, member, f"/stale{who}"))
-    assert seen == ([] if who == "leader" else [b"new"])
-    linearizable.settled()
+def test_a_replica_that_is_cut_off_answers_nothing_old(tmp_path: Path, who: str) -> None:
+    with Ensemble(tmp_path, 3, _LINEARIZABLE) as ensemble:
+        member = ensemble.leader() if who == "leader" else ensemble.followers()[0]
+        seen = asyncio.run(at_a_stopped_replica(ensemble, member))
+        # Once it goes on, a follower catches up first, if it is not cut off for having been silent.
+        assert seen in ([[]] if who == "leader" else [[], [b"new"]])
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
-def test_control_without_the_setting_it_does(three: Ensemble, who: str) -> None:
-    member = three.leader() if who == "leader" else three.followers()[0]
-    seen = asyncio.run(at_a_stopped_replica(three, member, f"/control{who}"))
-    assert seen[0] == b"old"
-    three.settled()
+def test_control_without_the_setting_it_does(tmp_path: Path, who: str) -> None:
+    with Ensemble(tmp_path, 3) as ensemble:
+        member = ensemble.leader() if who == "leader" else ensemble.followers()[0]
+        assert asyncio.run(at_a_stopped_replica(ensemble, member))[0] == b"old"
 
 
 async def everywhere_at_once(ensemble: Ensemble, path: str) -> None:
@@ -138,11 +139,10 @@ def test_the_invariants_of_one_replica_hold_too(linearizable: Ensemble, who: str
     assert history.violations() == []
 
 
-def test_a_client_that_goes_leaves_nothing_behind(linearizable: Ensemble) -> None:
+def test_a_client_that_goes_leaves_nothing_behind(tmp_path: Path) -> None:
     """Its reads that wait go with it, and nobody else waits for them."""
-    member = linearizable.followers()[0]
 
-    async def run() -> None:
+    async def run(member: Member) -> None:
         going, staying = await session_at(member), await session_at(member)
         await staying.done(requests.create("/going", b"here"))
         with stopped(member):
@@ -155,4 +155,5 @@ def test_a_client_that_goes_leaves_nothing_behind(linearizable: Ensemble) -> Non
         await staying.close()
         wait_for(lambda: member.mntr()["zk_outstanding_requests"] == "0")
 
-    asyncio.run(run())
+    with Ensemble(tmp_path, 3, _LINEARIZABLE) as ensemble:
+        asyncio.run(run(ensemble.followers()[0]))
