@@ -113,7 +113,9 @@ class World:
         node.invited.clear()
         before = node.election.round
         node.election.look(node.zxid, node.epoch, whole=node.whole)
-        if node.election.round <= before:
+        if not node.whole:
+            node.vote = None  # it joins the round that others are in, whichever that is
+        elif node.election.round <= before:
             raise Violation(f"Better: {node.sid} looks again in round {before}")
         self._look_at(node)
 

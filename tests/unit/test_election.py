@@ -276,12 +276,22 @@ def test_an_observer_joins_a_running_ensemble() -> None:
 def test_who_has_lost_data_counts_nothing_and_follows() -> None:
     election = looking(2, whole=False)
     election.tick(200)
-    assert told(election) == dict.fromkeys((1, 3, 4), (Role.LOOKING, NOBODY, 1))
+    assert told(election) == dict.fromkeys((1, 3, 4), (Role.LOOKING, NOBODY, 0))
     election.receive(1, vote(4))
     election.receive(4, vote(4))
     election.tick(FINALIZE_MS)
     assert looks(election), "two others, and it does not count itself"
     election.receive(3, vote(4))
+    election.tick(FINALIZE_MS)
+    assert (election.role, election.vote.leader) == (Role.FOLLOWING, 4)
+
+
+def test_who_finds_that_it_lost_data_hears_the_round_that_it_was_in() -> None:
+    election = looking(2)
+    election.receive(1, vote(4))
+    election.look(0, 0, whole=False)
+    for sid in (1, 3, 4):
+        election.receive(sid, vote(4))
     election.tick(FINALIZE_MS)
     assert (election.role, election.vote.leader) == (Role.FOLLOWING, 4)
 

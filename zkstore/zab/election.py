@@ -105,7 +105,8 @@ class Election:
         `zxid` and `epoch` are this replica's last logged zxid and its current epoch; a replica that
         is not `whole` has lost part of its history and can only follow.
         """
-        self.round += 1
+        # Who is not whole joins the round that others have: its own would make it deaf to theirs.
+        self.round = self.round + 1 if whole else 0
         self.role = Role.LOOKING
         voice = whole and self._sid in self._membership.voters
         if voice and self._membership.weight(self._sid) > 0:
