@@ -265,6 +265,15 @@ def test_an_observer_votes_for_nobody_and_follows() -> None:
     assert (election.role, election.vote.leader) == (Role.OBSERVING, 4)
 
 
+def test_an_observer_does_not_answer_what_answers_it() -> None:
+    """Voters answer an observer at once; did it do so too, the two would never stop."""
+    election = looking(5)
+    election.look(7, 1)  # its second round: the voters are in their first
+    election.drain()
+    election.receive(1, vote(4))
+    assert told(election) == {}
+
+
 def test_an_observer_joins_a_running_ensemble() -> None:
     election = looking(5)
     for sid in (1, 2, 4):

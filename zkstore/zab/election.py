@@ -134,7 +134,8 @@ class Election:
             if state == Role.LOOKING:
                 self._tell(sid)
         elif state == Role.LOOKING and election_epoch < self.round:
-            self._tell(sid)
+            if self._has_voice:  # else the two would answer each other without end
+                self._tell(sid)
         elif leader not in self._membership.voters or self._is_hopeless(vote):
             return
         elif state == Role.LOOKING:
