@@ -147,6 +147,8 @@ def test_a_learner_with_a_later_membership_is_refused() -> None:
 def test_a_newer_link_of_a_server_replaces_the_older() -> None:
     bench = established()
     bench.learner(2, SECOND)
+    assert bench.hung_up() == {}, "anybody can say that name"
+    bench.promise(2, E1 | 4, current=1)
     assert "anew" in bench.hung_up()[1]
     assert [one.sid for one in bench.peer.learners.values()] == [SECOND]
 

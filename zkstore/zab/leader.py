@@ -190,9 +190,6 @@ class Leader:
             raise RemoteProtocolError(f"server {info.sid} has a later membership")
         if info.sid == self._sid:
             raise RemoteProtocolError("a learner with our own id")
-        for older in [other for other in self.learners.values() if other.sid == info.sid]:
-            if older is not learner and older.stage is not Stage.GREETING:
-                self.drop(older.link, f"server {info.sid} has connected anew")
         learner.sid = info.sid
         learner.observer = packet.type == q.OBSERVERINFO
         learner.zkstore = info.protocol_version >= q.ZKSTORE_PROTOCOL
@@ -234,6 +231,10 @@ class Leader:
         self._log.dirty = True
 
     def _promise(self, learner: LearnerLink, packet: Packet) -> None:
+        # Not before: who only says another's name does not end the other's link.
+        for older in [other for other in self.learners.values() if other.sid == learner.sid]:
+            if older is not learner and older.stage is not Stage.GREETING:
+                self.drop(older.link, f"server {learner.sid} has connected anew")
         current = q.decode_int(packet.data)
         if not self._agreed and current != -1:
             if (current, packet.zxid) > self._summary:
