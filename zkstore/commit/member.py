@@ -151,7 +151,7 @@ class Ensemble:
             try:
                 self._received(link, packet)
             except RemoteProtocolError as e:
-                _log.warning("%s: %s; closed", self.driver.links.peer_of(link), e)
+                self._complain("%s: %s; closed", self.driver.links.peer_of(link), e)
                 self.driver.links.hang_up(link)
         for link in ready.send_snapshot:
             self._transfers.send(link)

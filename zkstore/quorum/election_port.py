@@ -147,6 +147,8 @@ class ElectionPort:
         """`listener` is given the sid of the sender and its message."""
         self.listener = listener
         self.complain = Limited(_log, logging.WARNING)
+        # Two servers with one id replace each other's connections as fast as they can.
+        self._tell = Limited(_log, logging.INFO, per_minute=30)
         self._settings = settings
         self._sid = settings.server_id
         self._members = membership.members
@@ -273,7 +275,7 @@ class ElectionPort:
         peer = connection.peer
         if peer is None or peer.connection is not connection:
             return
-        _log.info("election port: server %d has gone", peer.sid)
+        self._tell("election port: server %d has gone", peer.sid)
         peer.connection = None
         if peer.sid not in self._members:
             self._forget(peer)
@@ -290,7 +292,7 @@ class ElectionPort:
         connection.peer = peer
         if old is not None:
             old.close()
-        _log.info("election port: server %d is at %s", peer.sid, connection.name)
+        self._tell("election port: server %d is at %s", peer.sid, connection.name)
         if peer.unsent is None:
             peer.unsent = peer.last
         self.push(peer)
