@@ -134,6 +134,16 @@ def test_the_greatest_frame_and_one_byte_more(unhurt: Replica) -> None:
         assert error_of(reply) == MARSHALLING_ERROR
 
 
+def test_a_giant_frame_may_be_sent_to_its_end(unhurt: Replica) -> None:
+    """The answer is not lost by a reset while the client still sends."""
+    connection = unhurt.connect()
+    connection.send_raw(i32(FRAME_BYTES_MAX + 1) + i32(99) + i32(5) + bytes(100_000))
+    assert Reader(connection.recv()).i32() == 99
+    for _ in range(9):
+        connection.send_raw(bytes(100_000))
+    assert ends(connection) == []
+
+
 def test_what_came_before_a_giant_frame_is_answered(unhurt: Replica) -> None:
     """In order: the writes, the read behind them, then the error."""
     connection = unhurt.connect()

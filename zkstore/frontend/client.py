@@ -101,6 +101,7 @@ class Client(asyncio.Protocol):
         self._stalled = False  # the transport's buffer is full
         self._paused = False  # reading from the socket is off
         self._lingering: asyncio.TimerHandle | None = None  # closed, but not all is read
+        self._discards = False  # what the client still sends is read, and thrown away
 
     # ---- the transport's calls
 
@@ -130,7 +131,7 @@ class Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Whether to keep the other direction: `echo stat | nc` wants an answer after its end."""
-        return self.state == CLOSED
+        return self.state == CLOSED and not self._discards
 
     def pause_writing(self) -> None:
         self._stalled = True
@@ -253,7 +254,7 @@ class Client(asyncio.Protocol):
                     continue
                 if view is None:
                     view = worker.view()
-                reply = _answer(handler, view, self, frame, xid)
+                reply = reads.answer(handler, view, self, frame, xid)
                 read += 1
                 produced += len(reply)
                 self.send(reply)
@@ -298,6 +299,7 @@ class Client(asyncio.Protocol):
         if size >= 8:
             xid = unpack_int(data, offset + 4)[0]
             self.send(replies.error(xid, -1, Code.MARSHALLING_ERROR))
+        self._discards = True
         self.fail(f"frame of {size} bytes, limit {self.worker.settings.frame_size_bytes_max}")
         return len(data)
 
@@ -465,7 +467,7 @@ class Client(asyncio.Protocol):
             else:
                 if view is None:
                     view = worker.view()
-                reply = _answer(handler, view, self, frame, xid)
+                reply = reads.answer(handler, view, self, frame, xid)
                 produced += len(reply)
                 self.send(reply)
                 self.stats.last(kind, xid, view.applied)
@@ -561,8 +563,12 @@ class Client(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        transport.close()
-        if transport.get_write_buffer_size():
+        if self._discards:  # a close would reset the connection, and the reply might be lost
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
+        if self._discards or transport.get_write_buffer_size():
             if self._lingering is not None:
                 self._lingering.cancel()
             self._lingering = self.worker.after(linger_ms, transport.abort)
@@ -587,13 +593,3 @@ class Client(asyncio.Protocol):
     def large_bytes(self, threshold: int) -> int:
         """The bytes of the requests that are not answered and larger than that."""
         return sum(size for size in self._sizes() if size > threshold)
-
-
-def _answer(handler: reads.Handler, view: View, client: Client, frame: bytes, xid: int) -> bytes:
-    """The reply to a read, as a whole frame."""
-    try:
-        return replies.reply(xid, view.applied, handler(view, client, frame))
-    except ZooKeeperError as e:
-        return replies.error(xid, view.applied, e.code)
-    except RemoteProtocolError:
-        return replies.error(xid, view.applied, Code.MARSHALLING_ERROR)

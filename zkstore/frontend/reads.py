@@ -279,3 +279,13 @@ HANDLERS: Final[dict[int, Handler]] = {
     op.MULTI_READ: multi_read,
     op.WHO_AM_I: who_am_i,
 }
+
+
+def answer(handler: Handler, view: View, client: Client, frame: bytes, xid: int) -> bytes:
+    """The reply to a read, as a whole frame."""
+    try:
+        return replies.reply(xid, view.applied, handler(view, client, frame))
+    except ZooKeeperError as e:
+        return replies.error(xid, view.applied, e.code)
+    except RemoteProtocolError:
+        return replies.error(xid, view.applied, Code.MARSHALLING_ERROR)
