@@ -60,13 +60,16 @@ class Pipe(asyncio.Transport):
     def __init__(self, client: Client) -> None:
         super().__init__({"peername": ("127.0.0.1", 4711)})
         self.written = bytearray()
-        self.closed = False
+        self.closed = self.ended = False
         self._client = client
         client.connection_made(self)
 
     def write(self, data: Any) -> None:
-        assert not self.closed
+        assert not self.closed and not self.ended
         self.written += data
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
