@@ -73,8 +73,9 @@ class Writer:
     def stop(self) -> None:
         """Write no more."""
         self._stop.set()
+        self._thread.join(_SESSION_SECONDS)
+        self._client.stop()  # ends a write that waits for a server, where there is none
         self._thread.join()
-        self._client.stop()
         self._client.close()
 
     def lost_at(self, member: Member) -> set[str]:

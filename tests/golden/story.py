@@ -134,6 +134,12 @@ class FakeTransport(asyncio.Transport):
             self._story.tell(f"{self._name} closed")
             self._story.steps.call_soon(self._story.lost, self._name)
 
+    def write_eof(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._story.tell(f"{self._name} sees the end")
+            self._story.steps.call_soon(self._story.lost, self._name)
+
     abort = close
 
 

@@ -32,7 +32,7 @@ def is_alive(pid: int) -> bool:
     """Whether the process runs; one that waits to be reaped does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: gone between open and read
         return False
     return state not in "ZX"
 
