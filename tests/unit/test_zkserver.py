@@ -91,11 +91,17 @@ def test_a_stale_pid_file_signals_nobody(site: Site) -> None:
 
 def test_print_cmd_and_properties(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVER_JVMFLAGS", "-Xmx1g -Dzookeeper.maxCnxns=7 -Dcom.sun.x=y")
+    monkeypatch.setenv("JVMFLAGS", "-Djute.maxbuffer=4194304 -Dzkstore.workers=2")
     monkeypatch.setenv("ZOO_LOG_DIR", str(site.folder / "logs"))
     code, text = site.run("print-cmd")
     words = shlex.split(text)
     assert code == 0
-    assert words[1:6] == ["-m", "zkstore", "serve", str(site.config), "-Dzookeeper.maxCnxns=7"]
+    assert words[1:5] == ["-m", "zkstore", "serve", str(site.config)]
+    assert words[5:-3] == [
+        "-Dzookeeper.maxCnxns=7",
+        "-Djute.maxbuffer=4194304",
+        "-Dzkstore.workers=2",
+    ]
     assert words[-2].startswith(str(site.folder / "logs"))
 
 

@@ -188,9 +188,7 @@ class _Build:
                 self._warn(prop, f"ignored, as by Apache: {name} is read from zoo.cfg only")
                 return None
             return config_keys.MANUAL_NAMES.get(name, name)
-        if prop.key in config_keys.FULL_NAMES | config_keys.BOTH_NAMES:
-            return prop.key
-        if prop.key.startswith("zkstore."):
+        if config_keys.is_property(prop.key):
             return prop.key
         self._warn(prop, f"ignored: {prop.key} is not a system property of ZooKeeper")
         return None

@@ -353,6 +353,11 @@ def similar(name: str) -> str:
     return f" (did you mean {close[0]}?)" if close else " that zkstore knows"
 
 
+def is_property(name: str) -> bool:
+    """Whether a system property of this full name may be a setting; the others are Java's own."""
+    return name.startswith(("zookeeper.", "zkstore.")) or name in FULL_NAMES | BOTH_NAMES
+
+
 def is_direct(name: str) -> bool:
     """Whether Apache reads the key from zoo.cfg only, never as a system property."""
     entry = UNDERSTOOD.get(name)

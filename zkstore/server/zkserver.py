@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 from zkstore.errors import ConfigError
 from zkstore.server import config, status
+from zkstore.server.config_keys import is_property
 from zkstore.version import VERSION
 
 _COMMANDS: Final = (
@@ -133,7 +134,11 @@ def _server(path: Path) -> _Server:
 def _properties() -> list[str]:
     """The system properties among the flags for the Java virtual machine; the rest is Java's."""
     flags = shlex.split(f"{os.environ.get('SERVER_JVMFLAGS', '')} {os.environ.get('JVMFLAGS', '')}")
-    properties = [flag for flag in flags if flag.startswith("-Dzookeeper.")]
+    properties = [
+        flag
+        for flag in flags
+        if flag.startswith("-D") and is_property(flag.removeprefix("-D").partition("=")[0])
+    ]
     if os.environ.get("ZOO_DATADIR_AUTOCREATE_DISABLE"):
         properties.append("-Dzookeeper.datadir.autocreate=false")
     return properties
