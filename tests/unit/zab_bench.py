@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zkstore.jute.codec import pack_int
 from zkstore.proto import quorum as q
 from zkstore.proto.quorum import LearnerInfo, Notification, Packet, Role
@@ -71,13 +73,14 @@ class Bench:
         tail: list[Proposal] | None = None,
         hard: HardState | None = None,
         membership: Membership = OF_THREE,
+        why_refused: Callable[[], str] = str,
     ) -> None:
         self.history = Applied(applied or [])
         last = self.history.last
         epoch = last >> 32
         self.peer = Peer(
             sid, membership, TIMING, self.history, hard or HardState(epoch, epoch),
-            tail[-1].zxid if tail else last, last, tail or [],
+            tail[-1].zxid if tail else last, last, tail or [], why_refused=why_refused,
         )  # fmt: skip
         self.sid = sid
         self.done: list[Ready] = []

@@ -18,7 +18,7 @@ Source: Leader, LearnerHandler.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -92,7 +92,14 @@ class Leader:
     `ended` says why it has to give up, if it has to.
     """
 
-    def __init__(self, sid: int, membership: Membership, timing: Timing, log: Log) -> None:
+    def __init__(
+        self,
+        sid: int,
+        membership: Membership,
+        timing: Timing,
+        log: Log,
+        why_refused: Callable[[], str],
+    ) -> None:
         self.ended: str | None = None
         self.epoch = 0  # 0: not agreed on yet
         self.established = False
@@ -104,6 +111,7 @@ class Leader:
         self._membership = membership
         self._timing = timing
         self._log = log
+        self._why_refused = why_refused  # a learner that is not one of ours
         self._epoch_min = log.hard.accepted_epoch + 1
         self._summary = (log.hard.current_epoch, log.last_logged)
         self._promised = {sid}  # who has promised the epoch, and is not ahead of us
@@ -193,6 +201,8 @@ class Leader:
         learner.sid = info.sid
         learner.observer = packet.type == q.OBSERVERINFO
         learner.zkstore = info.protocol_version >= q.ZKSTORE_PROTOCOL
+        if not learner.zkstore and (why := self._why_refused()):
+            raise RemoteProtocolError(f"server {info.sid} is refused: {why}")
         learner.voter = not learner.observer and info.sid in self._membership.voters
         if info.sid not in self._membership.members:
             self._log.remark(f"server {info.sid} is no member: it learns, and counts for nothing")

@@ -58,7 +58,10 @@ class Learner:
         link: int,
         leader_sid: int,
         observer: bool,
+        anew: bool = False,
     ) -> None:
+        """`anew`: take the whole tree, whatever is here."""
+        self.anew = anew  # until the leader has answered
         self.ended: str | None = None
         self.stage = Stage.DIALLING
         self.epoch = 0
@@ -132,7 +135,7 @@ class Learner:
         if epoch > hard.accepted_epoch:
             self._log.remember(hard._replace(accepted_epoch=epoch))
         self.epoch = epoch
-        last = self._log.last_logged if hard.whole else 0
+        last = self._log.last_logged if hard.whole and not self.anew else 0
         self._send_after_sync(Packet(q.ACKEPOCH, last, pack_int(current)))
         self.stage = Stage.PROMISED
 
@@ -141,6 +144,7 @@ class Learner:
     def _begin(self, kind: int, zxid: int) -> None:
         log = self._log
         self.stage = Stage.SYNCING
+        anew, self.anew = self.anew, False
         if kind == q.SNAP:
             # Whole at once only if one of ours sends a tree of one zxid that lacks nothing that
             # we may have acknowledged.
@@ -148,6 +152,8 @@ class Learner:
             self._snapshot = log.next.receive_snapshot = Snapshot(self.link, zxid, whole)
             log.dirty = True
             self.stage = Stage.SNAPSHOT
+        elif anew and log.hard.whole:
+            raise RemoteProtocolError("a DIFF or TRUNC for a replica that asked for the tree")
         elif not log.hard.whole:
             # We said that we have nothing. The leader has nothing either, or sends a SNAP.
             if zxid:

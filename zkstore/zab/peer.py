@@ -17,6 +17,7 @@ Source: QuorumPeer.run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from zkstore.errors import RemoteProtocolError
@@ -57,8 +58,11 @@ class Peer:
         tail: list[Proposal],
         *,
         initialize: bool = False,
+        why_refused: Callable[[], str] = str,
     ) -> None:
-        """`initialize`: an empty replica is told to be new, and to vote whatever it hears."""
+        """`initialize`: an empty replica is told to be new, and to vote whatever it hears.
+        `why_refused`: asked while we lead and a learner joins that is not one of ours; what it
+        says ends the link, unless it is empty."""
         if initialize and not (last_logged or hard.current_epoch):
             hard = hard._replace(whole=True)
         self.role = Role.LOOKING
@@ -68,6 +72,8 @@ class Peer:
         self._timing = timing
         self._log = Log(history, hard, last_logged, last_committed, tail)
         self._initialize = initialize
+        self._why_refused = why_refused
+        self._anew = False  # the next leader's whole tree is wanted
         self._election = Election(
             sid, membership,
             interval_ms_min=timing.interval_ms_min,
@@ -337,6 +343,12 @@ class Peer:
             self._log.undone(self._log.busy)
         self._lose_voice(why)
 
+    def synchronise_anew(self, why: str) -> None:
+        """Leave the leader, and take the whole tree of the next one, which may be the same. The
+        vote stays: nothing that was acknowledged is missing."""
+        self._look(why)
+        self._anew = True
+
     # ---- roles
 
     def _hang_up(self, link: int, why: str) -> None:
@@ -358,6 +370,7 @@ class Peer:
         """Leave the role."""
         ready = self._log.next
         links = list(self.learners) if self._learner is None else [self._learner.link]
+        self._anew = self._learner is not None and self._learner.anew
         self._leader = self._learner = None
         # What was to be logged or applied still is; nobody is told any more.
         for unsaid in (ready.send, ready.send_after_sync, ready.inbox):
@@ -414,8 +427,11 @@ class Peer:
         self.role = self._election.role
         log, waiting = self._log, self._waiting
         self._waiting = {}
+        anew, self._anew = self._anew, False
         if self.role is Role.LEADING:
-            self._leader = Leader(self._sid, self._membership, self._timing, log)
+            self._leader = Leader(
+                self._sid, self._membership, self._timing, log, self._why_refused
+            )
             for link, one in waiting.items():
                 self.opened(link)
                 if one.packet is not None:
@@ -429,4 +445,5 @@ class Peer:
             link=-self._dials,
             leader_sid=self._election.vote.leader,
             observer=self.role is Role.OBSERVING,
+            anew=anew,
         )  # fmt: skip
