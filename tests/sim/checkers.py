@@ -23,7 +23,8 @@ LAWFUL: Final = (
     "no quorum within initLimit", "not enough followers are in touch", "not leading",
     "nobody leads", "has connected anew", "has promised epoch", "is ahead of us", "was promised",
     "the log does not reach so far back", "the log was trimmed", "are used up",
-    "it does not wait for an answer", "this replica is empty",
+    "it does not wait for an answer", "this replica is empty", "the journal has no room",
+    "the disk is full", "the trees differ", "that asked for the tree",
 )  # fmt: skip
 
 

@@ -28,13 +28,18 @@ class Record(NamedTuple):
 class Disk:
     """Durable state, and where the tree stands while the process runs."""
 
-    def __init__(self, kept: int, *, emptied: bool = False) -> None:
+    def __init__(self, kept: int, node_bytes: int, *, emptied: bool = False) -> None:
         self.kept = kept  # txns of the applied log that can be read
+        self._node_bytes = node_bytes  # what a txn adds to the tree
         self.log: list[Proposal] = []  # durable
         self.hard = HardState(0, 0)
         self.applied = 0  # of the running process: the tree
         self.gap = 0  # a snapshot stood here: the log begins behind it
-        self.emptied = emptied  # it takes the place of another, and has not got its data again
+        self.short = False  # of room: the server above is told, and lets nothing grow
+        self.full = False  # the journal takes no txns, and hardly anything else
+        # It takes the place of another, and has not got its data again: an empty one, an old copy.
+        self.emptied = emptied
+        self.outdated = False
         self._durable_applied = 0
         self._record: Record | None = None  # being flushed
 
@@ -58,6 +63,8 @@ class Disk:
         if record.hard_state is not None:
             self.hard = record.hard_state
             self.emptied &= not self.hard.current_epoch
+            # In one epoch with its leader: so it has the leader's history.
+            self.outdated &= self.hard.current_epoch != self.hard.accepted_epoch
         self._durable_applied = max(self._durable_applied, min(record.applied, self.applied))
 
     def install(self, log: list[Proposal], zxid: int, *, whole: bool) -> None:
@@ -66,6 +73,17 @@ class Disk:
         self.log = list(log)
         self.hard = self.hard._replace(whole=whole)
         self.applied = self._durable_applied = self.gap = zxid
+
+    def copy(self) -> Disk:
+        """As it would be found after a crash now."""
+        other = Disk(self.kept, self._node_bytes)
+        other.log, other.hard, other.gap = list(self.log), self.hard, self.gap
+        other.applied = other._durable_applied = self._durable_applied
+        return other
+
+    def emptied_copy(self) -> Disk:
+        """One that has nothing yet."""
+        return Disk(self.kept, self._node_bytes, emptied=True)
 
     def crash(self, random: Random) -> None:
         """The process or the machine dies."""
@@ -132,7 +150,7 @@ class Disk:
 
     @property
     def tree_bytes(self) -> int:
-        return 100 * len(self.log)
+        return self._node_bytes * len(self.log)
 
     def holds(self, zxid: int) -> bool:
         since, end = self._bounds()

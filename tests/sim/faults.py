@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
+from tests.sim.disk import Disk
 from tests.sim.network import Weather
+from zkstore.proto.quorum import Role
 from zkstore.zab.leader import Stage
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class Faults:
             self._crash, self._crash_leader, self._behead, self._crash_learner, self._crash_all,
             self._isolate, self._isolate_leader, self._split, self._deafen, self._break_link,
             self._stall_link, self._slow_disk, self._skew, self._pause, self._pause_leader,
-            self._storm, self._damage, self._empty,
+            self._storm, self._damage, self._empty, self._restore, self._spoil_truncation,
+            self._interrupt_tree, self._fill, self._fill_leader, self._doubt,
         ]  # fmt: skip
         chosen = random.sample(every, random.randint(1, 6))
         self._kinds = [one for one in every if one.__name__ in kinds] if kinds else chosen
@@ -52,6 +55,7 @@ class Faults:
         for node in world.nodes.values():
             node.skew = 1.0
             node.flush_max = 2000
+            node.disk.short = node.disk.full = node.cannot_truncate = False
             if not node.up:
                 node.start()
             elif node.paused:
@@ -77,11 +81,11 @@ class Faults:
 
     # ---- replicas
 
-    def _down(self, node: Node, *, damage: bool = False, empty: bool = False) -> None:
+    def _down(self, node: Node, *, damage: bool = False, disk: Disk | None = None) -> None:
         if not node.up:
             return
-        self._world.trace(node, "crash", "damaged" * damage + "emptied" * empty)
-        node.crash(damage=damage, empty=empty)
+        self._world.trace(node, "crash", "damaged" * damage + "another disk" * (disk is not None))
+        node.crash(damage=damage, disk=disk)
         self._later(lambda: None if node.up else node.start())
 
     def _crash(self) -> None:
@@ -132,7 +136,7 @@ class Faults:
         node = self._spare()
         if node is not None:
             last = node.disk.last_logged
-            self._down(node, empty=True)
+            self._down(node, disk=node.disk.emptied_copy())
             for voter in self._world.voters():
                 if voter.disk.last_logged >= last:
                     self._down(voter)
@@ -140,12 +144,89 @@ class Faults:
     def _spare(self) -> Node | None:
         """A voter whose data may be lost, as all the others' is whole, and they form a quorum. One
         that has been of no epoch yet counts as emptied: it cannot tell."""
+        node = self._world.random.choice(self._world.voters())
+        return node if self.is_spare(node) else None
+
+    def is_spare(self, node: Node) -> bool:
+        """Whether the data of this voter may be lost."""
         voters = self._world.voters()
-        node = self._world.random.choice(voters)
         others = {voter.sid for voter in voters if voter is not node}
-        hards = [voter.disk.hard for voter in voters]
-        are_whole = all(hard.whole and hard.current_epoch for hard in hards)
-        return node if are_whole and self._world.is_quorum(others) else None
+        disks = [voter.disk for voter in voters]
+        are_whole = all(d.hard.whole and d.hard.current_epoch and not d.outdated for d in disks)
+        return node in voters and are_whole and self._world.is_quorum(others)
+
+    def _restore(self) -> None:
+        """A voter gets back an old copy of its disk: what it had, its promises too, a quorum of
+        others has; nobody could know otherwise."""
+        node = self._world.random.choice(self._world.voters())
+        copy = node.disk.copy()
+
+        def exchange() -> None:
+            if self._ended or not node.up or not self.is_spare(node):
+                return
+            had = node.disk
+            holders = {
+                voter.sid
+                for voter in self._world.voters()
+                if voter is not node
+                and voter.disk.hard.accepted_epoch >= had.hard.accepted_epoch
+                and voter.disk.hard.current_epoch >= had.hard.current_epoch
+                and voter.disk.log[: len(had.log)] == had.log
+            }
+            if self._world.is_quorum(holders):
+                self._world.old_copies += copy.log != had.log
+                copy.outdated = True
+                self._down(node, disk=copy)
+
+        self._world.schedule(self._world.random.randint(_SECOND // 10, 3 * _SECOND), exchange)
+
+    def _spoil_truncation(self) -> None:
+        """The leader dies with a proposal of its own, which it cannot drop when it is back."""
+        self._leader().cannot_truncate = True
+        self._behead()
+
+    def _interrupt_tree(self) -> None:
+        """A replica that lost its data gets a tree, which does not arrive."""
+        self._damage()
+        self._interrupt(400)
+
+    def _interrupt(self, patience: int) -> None:
+        world = self._world
+        busy = [node for node in world.nodes.values() if node.up and node.tree_links]
+        if not busy:
+            if patience and not self._ended:
+                world.schedule(5000, self._interrupt, patience - 1)
+            return
+        world.interrupted_trees += 1
+        node = world.random.choice(busy)
+        link = world.random.choice(sorted(node.tree_links))
+        if world.random.random() < 0.5:
+            self._down(node)
+        elif link in node.links:
+            world.network.reset(node.links[link])
+
+    def _doubt(self) -> None:
+        """A learner wants the whole tree anew, though it lacks nothing."""
+        node = self._any()
+        if node.up and not node.paused and node.peer.role is not Role.LEADING:
+            node.peer.synchronise_anew("the trees differ")
+
+    def _fill(self) -> None:
+        self._fill_disk(self._any())
+
+    def _fill_leader(self) -> None:
+        self._fill_disk(self._leader())
+
+    def _fill_disk(self, node: Node) -> None:
+        """There is no room, for a while; whatever becomes of the replica."""
+        disk = node.disk
+        disk.short = self._world.looks_at_disks
+        disk.full = not disk.short or self._world.random.random() < 0.5
+
+        def clear() -> None:
+            disk.short = disk.full = False
+
+        self._later(clear)
 
     def _pause(self) -> None:
         self._stop(self._any())

@@ -36,6 +36,7 @@ class Node:
         self.life = 0
         self.skew = 1.0
         self.flush_max = 2000  # µs
+        self.cannot_truncate = False  # the next TRUNC fails
         self.peer: Peer
 
     # ---- start and end
@@ -47,6 +48,7 @@ class Node:
         self.life += 1
         self.links: dict[int, Pipe] = {}  # by our number: to the other end
         self.inbound: dict[int, Pipe] = {}
+        self.tree_links: set[int] = set()  # a tree is being sent or received
         self._tree: tuple[Pipe, Snapshot] | None = None  # being received
         self._writes: dict[bytes, Answer] = {}
         self._syncs: deque[Answer] = deque()  # a learner's, sent up
@@ -62,14 +64,14 @@ class Node:
         self._tick()
         self._touch()
 
-    def crash(self, *, damage: bool = False, empty: bool = False) -> None:
-        """Power off."""
+    def crash(self, *, damage: bool = False, disk: Disk | None = None) -> None:
+        """Power off; it comes back with `disk` instead of its own."""
         self.up = False
         self.paused = False
         self.life += 1
         self.world.network.crashed(self)
-        if empty:
-            self.disk = Disk(self.disk.kept, emptied=True)
+        if disk is not None:
+            self.disk = disk
         elif damage:
             self.disk.damage(self.world.random)
         else:
@@ -100,6 +102,8 @@ class Node:
         elapsed = int((self.world.now - self._ticked_at) * self.skew / 1000)
         self._ticked_at = self.world.now
         self.peer.tick(elapsed)
+        if self.world.looks_at_disks:
+            self.peer.set_full(self.disk.short or self.disk.full)
         self._touch()
         self.after(self.world.random.randint(30_000, 50_000), self._tick)
 
@@ -172,9 +176,16 @@ class Node:
                 network.hang_up(pipe)
         self._send(ready.send)
         truncate = ready.truncate_after
-        if truncate is not None and not self.disk.can_roll_back(truncate):
+        if truncate is not None and not self._can_truncate(truncate):
             self._performing = False
+            world.failed_truncations += 1
             self.peer.not_whole("the log does not reach so far back")
+            return
+        # What does not grow may still fit behind the last record.
+        if ready.must_sync and self.disk.full and (ready.append or world.random.random() < 0.5):
+            self._performing = False
+            world.refusals += 1
+            self.peer.refused(ready, "the journal has no room")
             return
         world.truncations += truncate is not None
         if world.bugs.ack_before_flush:
@@ -192,6 +203,11 @@ class Node:
             self._touch()
 
         self.after(flush, flushed)
+
+    def _can_truncate(self, after: int) -> bool:
+        fails = self.cannot_truncate and self.world.faults.is_spare(self)
+        self.cannot_truncate = False
+        return not fails and self.disk.can_roll_back(after)
 
     def _finish(self, ready: Ready) -> None:
         """Behind the flush."""
@@ -230,8 +246,10 @@ class Node:
         """A helper process sends the tree as it stands now, which takes a while."""
         zxid = self.disk.applied
         tree = Tree(self.disk.log[: self.disk.position(zxid)])
+        self.tree_links.add(link)
 
         def sent() -> None:
+            self.tree_links.discard(link)
             if (pipe := self.links.get(link)) is not None:
                 pipe.push(Packet(q.SNAP, zxid))
                 pipe.push(tree)
@@ -244,6 +262,7 @@ class Node:
         pipe = self.inbound.get(snapshot.link)
         if pipe is not None and snapshot.link in self.links:
             self._tree = pipe, snapshot
+            self.tree_links.add(snapshot.link)
             pipe.held = False
             pipe.wake()
 
@@ -257,7 +276,10 @@ class Node:
         self._tree = None
 
         def built() -> None:
-            if snapshot.link in self.links and self.peer.leader_link == snapshot.link:
+            self.tree_links.discard(snapshot.link)
+            if self.disk.full and snapshot.link in self.links:
+                self.hang_up(snapshot.link)
+            elif snapshot.link in self.links and self.peer.leader_link == snapshot.link:
                 whole = snapshot.whole or self.world.bugs.snap_is_whole
                 self.disk.install(tree.log, snapshot.zxid, whole=whole)
                 self.world.checkers.installed(self)
@@ -267,6 +289,11 @@ class Node:
             self._touch()
 
         self.after(self.world.random.randint(1000, 200_000), built)
+
+    def hang_up(self, link: int) -> None:
+        """The driver ends a link by itself."""
+        self.world.network.hang_up(self.links.pop(link))
+        self.peer.closed(link)
 
     # ---- the server above
 
@@ -283,6 +310,8 @@ class Node:
             return False
         txn = b"%d" % number
         if self.peer.leading:
+            if self.disk.short:
+                return False
             self._propose(txn)
         else:
             self.peer.send_up(Packet(q.REQUEST, -1, txn))
@@ -329,7 +358,7 @@ class Node:
             if packet.data == SYNC:
                 tell = peer.answer if self.world.bugs.sync_without_round else peer.sync
                 tell(link, Packet(q.SYNC, 0))
-            else:
+            elif not self.disk.short:
                 assert packet.data is not None
                 self._propose(packet.data)
             self._touch()

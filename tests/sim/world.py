@@ -22,7 +22,7 @@ from tests.sim.network import Network
 from tests.sim.node import Node
 from zkstore.proto import quorum as q
 from zkstore.proto.quorum import LearnerInfo, Packet
-from zkstore.zab import leader
+from zkstore.zab import leader, sync
 from zkstore.zab.membership import Address, Member, Membership
 from zkstore.zab.proposals import COUNTER_MAX
 from zkstore.zab.timing import Timing
@@ -46,7 +46,8 @@ class World:
         self.bugs = bugs
         self.now = 0  # µs
         self.operations = 0
-        self.truncations = 0
+        self.truncations = self.failed_truncations = self.refusals = 0
+        self.interrupted_trees = self.old_copies = 0
         self.clients_run = True
         self.whys: Counter[str] = Counter()
         self._events: list[tuple[int, float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -61,6 +62,8 @@ class World:
         kept = random.choice((10, 40, 1_000_000))
         # Of a long DIFF; and how many zxids an epoch has less than it might.
         self._piece_bytes = random.choice((20, leader.PIECE_BYTES))
+        self._diff_bytes_min = random.choice((20, sync.DIFF_BYTES_MIN))
+        self.looks_at_disks = random.random() < 0.5  # else a full one is found by writing
         self._kept = COUNTER_MAX - random.choice((50, 300, 1_000_000, 1_000_000))
         self.network = Network(self)
         self.checkers = Checkers(self)
@@ -68,7 +71,8 @@ class World:
         has_stranger = random.random() < 0.2 and len(self.membership.voters) >= 3
         self._foreign = _with_stranger(self.membership) if has_stranger else None
         sids = (self._foreign or self.membership).members
-        self.nodes = {sid: Node(self, sid, Disk(kept)) for sid in sids}
+        node_bytes = random.choice((1, 100))
+        self.nodes = {sid: Node(self, sid, Disk(kept, node_bytes)) for sid in sids}
         self.clients = [Client(self) for _ in range(random.randint(2, 5))]
         self.faults = Faults(self, faults)
         for node in self.nodes.values():
@@ -93,7 +97,10 @@ class World:
 
     def run(self) -> None:
         """Faults, then peace; raises Violation."""
-        with patch.object(leader, "PIECE_BYTES", self._piece_bytes):
+        with (
+            patch.object(leader, "PIECE_BYTES", self._piece_bytes),
+            patch.object(sync, "DIFF_BYTES_MIN", self._diff_bytes_min),
+        ):
             with patch.object(leader, "COUNTERS_KEPT", self._kept):
                 self.run_until(FAULTS_UNTIL)
             self._mend()

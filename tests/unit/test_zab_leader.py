@@ -351,6 +351,22 @@ def test_an_established_leader_gives_up_when_its_followers_are_silent() -> None:
     assert bench.done[-1].role is not None or any(one.role is Role.LOOKING for one in bench.done)
 
 
+def test_a_full_leader_gives_way_to_followers_that_are_a_quorum_without_it() -> None:
+    bench = established()
+    bench.peer.set_full(True)
+    bench.pass_ms(TICK_MS)
+    assert bench.peer.leading, "it is needed"
+    bench.join(2, THIRD)
+    bench.done.clear()
+    bench.pass_ms(TICK_MS)
+    assert bench.peer.role is Role.LOOKING
+    assert "the others can go on" in bench.peer.why
+    assert not any(ready.notifications for ready in bench.done), "as if it had crashed"
+    bench.peer.set_full(False)
+    bench.perform()
+    assert bench.done[-1].notifications, "there is room again"
+
+
 def test_a_follower_that_answers_but_never_acks_is_hung_up() -> None:
     bench = established()
     bench.join(2, THIRD)

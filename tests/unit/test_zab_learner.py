@@ -18,6 +18,7 @@ from tests.unit.zab_bench import (
 from zkstore.jute.codec import pack_int
 from zkstore.proto import quorum as q
 from zkstore.proto.quorum import NOBODY, LearnerInfo, Packet, Role
+from zkstore.zab.absence import ELECTION_MS
 from zkstore.zab.peer import WAITING_LINKS_MAX
 from zkstore.zab.ready import HardState, Proposal, Ready
 
@@ -388,6 +389,32 @@ def test_a_full_journal_takes_back_what_was_not_written() -> None:
     assert "no room" in left(bench)
     assert (bench.peer.last_logged, bench.peer.last_committed) == (E2 | 1, 0)
     assert bench.peer.outstanding == 1
+
+
+def test_a_role_that_a_full_journal_kept_from_the_driver_is_told_again() -> None:
+    bench = live()
+    bench.peer.packet(LINK, Packet(q.PROPOSAL, E2 | 1, b"txn"))
+    bench.peer.closed(LINK)
+    ready = bench.peer.ready()
+    assert ready is not None
+    assert (ready.role, len(ready.append)) == (Role.LOOKING, 1)
+    bench.peer.refused(ready, "no room")
+    bench.done.clear()
+    bench.perform()
+    assert [(one.role, one.serving) for one in bench.done] == [(Role.LOOKING, False)]
+
+
+def test_who_lacks_data_votes_for_nobody_though_the_journal_cannot_keep_it() -> None:
+    bench = live()
+    bench.peer.not_whole("damaged")
+    ready = bench.peer.ready()
+    assert ready is not None
+    assert ready.hard_state == HardState(2, 2, whole=False)
+    bench.peer.refused(ready, "no room")
+    bench.done.clear()
+    bench.pass_ms(2 * ELECTION_MS)
+    votes = [vote for one in bench.done for _, vote in one.notifications]
+    assert {vote.leader for vote in votes} == {NOBODY}
 
 
 def test_nobody_is_let_in_by_who_does_not_lead() -> None:

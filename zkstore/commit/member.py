@@ -91,6 +91,7 @@ class Ensemble:
 
     def _watch(self) -> None:
         self._transfers.watch()
+        self.peer.set_full(self._loop.full)
         self._timer = self._aio.call_later(1, self._watch)
 
     def close(self) -> None:

@@ -222,6 +222,11 @@ class Leader:
     def _voters(self, stage: Stage) -> set[int]:
         return {one.sid for one in self.learners.values() if one.voter and one.stage >= stage}
 
+    @property
+    def dispensable(self) -> bool:
+        """Whether its followers are a quorum without it."""
+        return self.established and self._membership.is_quorum(self._voters(Stage.LIVE))
+
     def _agree_on_epoch(self) -> None:
         if not self._membership.is_quorum(self._voters(Stage.WAITING) | {self._sid}):
             return

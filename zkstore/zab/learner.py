@@ -84,6 +84,12 @@ class Learner:
         """Whether clients may be served."""
         return self.stage is Stage.LIVE
 
+    @property
+    def has_yet_to_ask(self) -> bool:
+        """Whether it wants the whole tree and has told no leader. It tells one only: it gives no
+        promise that counts with it, and those who wait for promises could wait for ever."""
+        return self.anew and self.stage < Stage.PROMISED
+
     def opened(self) -> None:
         """The leader's port has taken the connection: say who we are."""
         kind = q.OBSERVERINFO if self._observer else q.FOLLOWERINFO
@@ -129,13 +135,14 @@ class Learner:
         self.zkstore = q.decode_int(packet.data) >= q.ZKSTORE_PROTOCOL
         if epoch < hard.accepted_epoch or epoch < 1:
             raise RemoteProtocolError(f"epoch {epoch}, but {hard.accepted_epoch} was promised")
-        # Promised before, perhaps to another leader, or in what was lost: it must not count this
-        # promise.
-        current = hard.current_epoch if epoch > hard.accepted_epoch and hard.whole else -1
+        # It must not count this promise if we gave one before, perhaps to another leader, or in
+        # what was lost; nor if it cannot see from it whether it lacks what we have.
+        tells = hard.whole and not self.anew
+        current = hard.current_epoch if epoch > hard.accepted_epoch and tells else -1
         if epoch > hard.accepted_epoch:
             self._log.remember(hard._replace(accepted_epoch=epoch))
         self.epoch = epoch
-        last = self._log.last_logged if hard.whole and not self.anew else 0
+        last = self._log.last_logged if tells else 0
         self._send_after_sync(Packet(q.ACKEPOCH, last, pack_int(current)))
         self.stage = Stage.PROMISED
 

@@ -8,6 +8,7 @@ Invariants:
   3. Packets of links that are gone change nothing.
   4. Never a vote from lost data: a replica that is empty is new, or lost what it had. It votes as
      long as all voters it hears are as empty; once one tells of a history it is not whole.
+  5. Who has no room to journal keeps nobody from going on (absence.py).
 Design: input by calls, which may come at any time; output as one Ready at a time (ready.py). Links
         are numbers: positive ones the driver's (somebody connected to our quorum port), negative
         ones ours (we dialled). What a link is told to do wrong ends the link, never the process.
@@ -22,6 +23,7 @@ from typing import Final
 
 from zkstore.errors import RemoteProtocolError
 from zkstore.proto.quorum import NOBODY, Notification, Packet, Role
+from zkstore.zab.absence import Absence
 from zkstore.zab.election import Election
 from zkstore.zab.leader import Leader, LearnerLink
 from zkstore.zab.learner import Learner
@@ -85,8 +87,9 @@ class Peer:
         self._silent: set[int] = set()  # voters that take part in no vote
         self._early: dict[int, Notification] = {}  # by sid; came while work was in hand
         self._settling = True  # LOOKING, but the election has not begun
-        self._pause_ms = 0  # before it may
-        self._told = (Role.LOOKING, False)  # role and serving, as the driver knows them
+        self._absence = Absence(timing)  # before it may
+        # Role and serving, as the driver knows them; None: it was told, and then could not do it.
+        self._told: tuple[Role, bool] | None = (Role.LOOKING, False)
         self._dials = 0
         self._settle()
 
@@ -280,14 +283,16 @@ class Peer:
 
     def tick(self, elapsed_ms: int) -> None:
         """Time has passed: to be told several times a tick."""
+        self._absence.tick(elapsed_ms)
         if self._leader is not None:
             self._leader.tick(elapsed_ms)
+            if self._leader.dispensable and self._absence.gives_way(elapsed_ms):
+                self._stay_away("the disk is full, and the others can go on")
         elif self._learner is not None:
             self._learner.tick(elapsed_ms)
         elif not self._settling:
             self._election.tick(elapsed_ms)
         else:
-            self._pause_ms = max(0, self._pause_ms - elapsed_ms)
             self._settle()
         for link, waiting in list(self._waiting.items()):
             waiting.age_ms += elapsed_ms
@@ -329,10 +334,14 @@ class Peer:
 
     def refused(self, ready: Ready, why: str) -> None:
         """Instead of advance(): the journal had no room, nothing was written; what was sent is
-        sent. There may be room in a while: it looks for a leader a tick later."""
-        self._log.undone(ready)
-        self._pause_ms = self._timing.tick_ms
-        self._look(why)
+        sent."""
+        self._undo(ready)
+        self._stay_away(why)
+
+    def set_full(self, full: bool) -> None:
+        """Whether the disk has no room for writes that grow; to be told every second or so."""
+        self._absence.set_full(full)
+        self._settle()
 
     def not_whole(self, why: str) -> None:
         """Data is damaged or missing; or, instead of advance(), a TRUNC cannot be done.
@@ -340,7 +349,7 @@ class Peer:
         This replica votes no more until it has synchronised by SNAP.
         """
         if self._log.busy is not None:
-            self._log.undone(self._log.busy)
+            self._undo(self._log.busy)
         self._lose_voice(why)
 
     def synchronise_anew(self, why: str) -> None:
@@ -370,7 +379,7 @@ class Peer:
         """Leave the role."""
         ready = self._log.next
         links = list(self.learners) if self._learner is None else [self._learner.link]
-        self._anew = self._learner is not None and self._learner.anew
+        self._anew = self._learner is not None and self._learner.has_yet_to_ask
         self._leader = self._learner = None
         # What was to be logged or applied still is; nobody is told any more.
         for unsaid in (ready.send, ready.send_after_sync, ready.inbox):
@@ -383,6 +392,15 @@ class Peer:
         self.why = why
         self._settling = True
         self._settle()
+
+    def _undo(self, ready: Ready) -> None:
+        self._log.undone(ready)
+        if ready.role is not None:
+            self._told = None
+
+    def _stay_away(self, why: str) -> None:
+        self._absence.begin()
+        self._look(why)
 
     def _lose_voice(self, why: str) -> None:
         self._log.remember(self._log.hard._replace(whole=False))
@@ -413,7 +431,7 @@ class Peer:
 
     def _settle(self) -> None:
         """Begin the election when nothing is in hand any more."""
-        if not self._settling or self._pause_ms or not self._log.quiet:
+        if not self._settling or self._absence.left_ms or not self._log.quiet:
             return
         self._settling = False
         hard = self._log.hard

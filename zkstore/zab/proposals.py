@@ -179,7 +179,8 @@ class Log:
         assert ready is self.busy
         self.busy = None
         self.next = Ready()
-        self.hard = self._hard_logged
+        whole = self.hard.whole and self._hard_logged.whole  # damage stays, journaled or not
+        self.hard = self._hard_logged._replace(whole=whole)
         kept = [p for p in chain(self._unapplied, self.outstanding) if p.zxid <= self.last_logged]
         self._unapplied.clear()
         self.outstanding = deque(kept)
