@@ -105,6 +105,21 @@ def test_print_cmd_and_properties(site: Site, monkeypatch: pytest.MonkeyPatch) -
     assert words[-2].startswith(str(site.folder / "logs"))
 
 
+def test_scripts_beside_the_configuration(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    (site.folder / "zookeeper-env.sh").write_text(f"ZOO_LOG_DIR={site.folder}/elsewhere\n")
+    java = site.folder / "java.env"
+    java.write_text('echo noise\nexport JVMFLAGS="-Xmx1g -Djute.maxbuffer=9"\n')
+    code, text = site.run("print-cmd")
+    words = shlex.split(text)
+    assert code == 0
+    assert words[5] == "-Djute.maxbuffer=9"
+    assert words[-2].startswith(f"{site.folder}/elsewhere/")
+
+    java.write_text("exit 3\n")
+    assert site.run("print-cmd") == (1, "")
+
+
 def test_where_the_configuration_is_looked_for(
     site: Site, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

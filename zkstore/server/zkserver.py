@@ -17,6 +17,7 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,7 @@ _COMMANDS: Final = (
 )  # fmt: skip
 _USAGE: Final = f"Usage: zkServer.sh [--config <conf-dir>] {{{'|'.join(_COMMANDS)}}} [zoo.cfg]"
 _FOLDERS: Final = ("conf", ".", "/etc/zookeeper/conf", "/etc/zookeeper")
+_ENVIRONMENT_SCRIPTS: Final = ("zookeeper-env.sh", "java.env")
 _START_SECONDS_MAX: Final = 30.0
 _STOP_SECONDS_MAX: Final = 60.0
 _POLL_SECONDS: Final = 0.05
@@ -77,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     path = _config_path(folder, arguments[1] if len(arguments) > 1 else None)
     _tell(f"Using config: {path}")
     try:
+        _take_environment(Path(folder) if folder else path.parent)
         return _run(word, path)
     except (ConfigError, OSError) as error:
         _tell(str(error))
@@ -116,6 +119,25 @@ def _config_path(folder: str | None, given: str | None) -> Path:
     folders = [folder] if folder else _FOLDERS
     paths = [Path(one) / name for one in folders]
     return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _take_environment(folder: Path) -> None:
+    """What the shell scripts beside the configuration set counts: JVMFLAGS, ZOO_LOG_DIR, and so on.
+
+    Raises: ConfigError for a script that ends the shell.
+    """
+    scripts = [folder.absolute() / name for name in _ENVIRONMENT_SCRIPTS]
+    scripts = [script for script in scripts if script.is_file()]
+    if not scripts:
+        return
+    shell = shutil.which("bash") or "sh"
+    program = 'set -a; for script; do . "$script" >&2; done; env -0'
+    ended = subprocess.run([shell, "-c", program, shell, *scripts], stdout=subprocess.PIPE)
+    if ended.returncode != 0:
+        names = " or ".join(str(script) for script in scripts)
+        raise ConfigError(f"{names} ended the shell with code {ended.returncode}")
+    variables = os.fsdecode(ended.stdout).split("\0")[:-1]
+    os.environ.update(variable.partition("=")[::2] for variable in variables)
 
 
 def _server(path: Path) -> _Server:
