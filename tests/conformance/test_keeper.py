@@ -278,6 +278,7 @@ def test_create_if_not_exists(client: Client) -> None:
         assert Reader(client.do(create_if_not_exists(path, b"x"))).ustring() == path
     assert client.stat(path)[4] == 0
     assert client.error(create_if_not_exists(f"{path}/none/b")) == NO_NODE
+    assert client.error(create_if_not_exists(path, flags=r.SEQUENTIAL)) == BAD_ARGUMENTS
     replies = client.send(*[create_if_not_exists(f"{path}/b") for _ in range(5)])
     assert [Reader(body).ustring() for _, body in replies] == [f"{path}/b"] * 5
 
@@ -290,6 +291,10 @@ def test_check_not_exists(client: Client) -> None:
     assert client.error(check_not_exists(f"{root}/a", 1)) == NODE_EXISTS
     assert client.error(check_not_exists(f"{root}/a", 0)) == 0
     assert client.error(check_not_exists("bad")) == BAD_ARGUMENTS
+    assert client.error(check_not_exists(f"{root}/none/a")) == 0
+    client.do(r.set_acl(f"{root}/a", [(r.ALL & ~r.READ, "world", "anyone")]))
+    assert client.error(check_not_exists(f"{root}/a")) == NODE_EXISTS  # the parent tells
+    assert client.error(check_not_exists(f"{root}/a/b")) == NO_AUTH
 
 
 def test_try_remove(client: Client) -> None:

@@ -70,6 +70,8 @@ def test_auth_stands_for_the_identities_that_are_proven() -> None:
         (31, *ANNE), (31, *ANNE2), (1, b"world", b"anyone"),
     )  # fmt: skip
     assert fixed([(31, b"auth", None)], ANNE) == ((31, *ANNE),)
+    # Duplicates went before.
+    assert fixed([(31, b"auth", b""), (31, *ANNE)], ANNE) == ((31, *ANNE), (31, *ANNE))
 
 
 @pytest.mark.parametrize(

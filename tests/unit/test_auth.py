@@ -78,7 +78,8 @@ def test_the_super_digest_makes_a_super_user() -> None:
     [
         (b"10.1.2.3", True), (b"10.1.2.3/32", True), (b"10.1.2.0/24", True), (b"10.1.2.9/24", True),
         (b"0.0.0.0/0", True), (b"10.1.2.4", False), (b"10.2.0.0/16", False), (b"::1", False),
-        (b"junk", False), (b"\xff", False), (b"", False),
+        (b"junk", False), (b"\xff", False), (b"", False), (b"010.001.002.003", True),
+        (b"10.1.2.0/024", True), (b"+10.1.2.3", True), (b"11.1.2.3/7", True), (b"::/0", False),
     ],
 )  # fmt: skip
 def test_ip_matches(expression: bytes, matches: bool) -> None:
@@ -88,7 +89,7 @@ def test_ip_matches(expression: bytes, matches: bool) -> None:
 @pytest.mark.parametrize(
     "expression",
     [b"1.2.3", b"1.2.3.4/33", b"1.2.3.4/", b"1.2.3.4/-1", b"10.0.0.0/255.0.0.0", b"256.1.1.1",
-     b"a.b.c.d", b"", b"\xff"],
+     b"a.b.c.d", b"", b"\xff", b"1.2.3.4.", b"1.2.3.4 ", b"1.2.3.4/8/8", b"1.2.3.-4"],
 )  # fmt: skip
 def test_ip_expressions_that_are_refused(expression: bytes) -> None:
     assert not IpProvider().is_valid(expression)

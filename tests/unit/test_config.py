@@ -415,6 +415,8 @@ def test_autopurge_becomes_the_age_of_the_log() -> None:
     assert "= 72 h" in warnings[1]
     ours = read(f"{MINIMAL}autopurge.purgeInterval=90m\nzkstore.logRetentionMs=5")
     assert (ours.settings.log_retention_ms, ours.warnings) == (5, [])
+    never = read(f"{MINIMAL}autopurge.purgeInterval=-1\nautopurge.snapRetainCount=-1")
+    assert never.settings.log_retention_ms == Settings().log_retention_ms
 
 
 def test_the_whitelist() -> None:

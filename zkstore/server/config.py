@@ -32,7 +32,6 @@ from zkstore.zab.membership import ANY_HOST, Member, Membership, read_role
 # Apache never purges below three snapshots, whatever the file says.
 SNAPSHOTS_KEPT_MIN: Final = 3
 # A greater id would make session ids that look like the owners of TTL nodes.
-EXTENDED_SID_MAX: Final = 254
 # The client port when neither file nor option names one; Apache would serve no client at all.
 CLIENT_PORT_DEFAULT: Final = 2181
 
@@ -345,7 +344,8 @@ class _Build:
         Apache keeps a number of snapshots and the log since the oldest of them, and looks once an
         interval; that many intervals become the age up to which the log is kept.
         """
-        kept = self._read_or("autopurge.snapRetainCount", values.integer(0), SNAPSHOTS_KEPT_MIN)
+        number = values.integer(-INT32_MAX)
+        kept = self._read_or("autopurge.snapRetainCount", number, SNAPSHOTS_KEPT_MIN)
         if kept < SNAPSHOTS_KEPT_MIN:
             prop = self._given["autopurge.snapRetainCount"]
             self._warn(prop, f"{prop.key} is below the least value, {SNAPSHOTS_KEPT_MIN} is used")

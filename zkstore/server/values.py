@@ -20,7 +20,7 @@ Reader = Callable[[str], object]
 # As Java's Integer.decode, but without octal numbers: half of Apache's keys never knew them.
 _INTEGER: Final = re.compile(r"([+-]?)(0[xX]|#)?([0-9A-Fa-f]+)\Z")
 _REAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?\Z")
-_INTERVAL: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)?\Z")
+_INTERVAL: Final = re.compile(r"([+-]?[0-9]+)(ms|s|m|h|d)?\Z")
 _UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 # The digests of Java that hashlib has as well, by the name that Java gives them.
@@ -131,7 +131,7 @@ def digest_algorithm(value: str) -> str:
 
 
 def interval_hours_ms(value: str) -> int:
-    """autopurge.purgeInterval in ms: hours, or since 3.10 a number with its unit."""
+    """autopurge.purgeInterval in ms: hours, or since 3.10 a number with its unit; below 0: off."""
     match = _INTERVAL.match(value)
     if match is None:
         raise ValueError("a whole number of hours, or one followed by ms, s, m, h or d")

@@ -88,12 +88,12 @@ def fix_up(
     identities: Iterable[Identity],
     providers: Providers,
 ) -> Acl:
-    """What is stored of an ACL that a client asks for: `auth` expanded, duplicates removed.
+    """What is stored of an ACL that a client asks for: duplicates removed, then `auth` expanded.
 
     Raises: ZooKeeperError(INVALID_ACL) for an empty list, a null, an unknown scheme or an id it
             refuses.
     """
-    fixed: dict[Entry, None] = {}
+    fixed: list[Entry] = []
     for perms, scheme, expression in dict.fromkeys(entries or ()):
         if scheme is None:
             raise ZooKeeperError(Code.INVALID_ACL, "null scheme in an ACL")
@@ -101,16 +101,16 @@ def fix_up(
             mine = [one for one in identities if _vouches(providers, one)]
             if not mine:
                 raise ZooKeeperError(Code.INVALID_ACL, "auth without an authenticated id")
-            fixed.update(dict.fromkeys((perms, one[0], one[1]) for one in mine))
+            fixed += [(perms, one[0], one[1]) for one in mine]
         elif expression is None:  # a NullPointerException in Apache
             raise ZooKeeperError(Code.MARSHALLING_ERROR, "null id in an ACL")
         elif scheme == b"world" and expression == b"anyone":
-            fixed[(perms, scheme, expression)] = None
+            fixed.append((perms, scheme, expression))
         else:
             provider = providers.get(scheme)
             if provider is None or not provider.is_valid(expression):
                 raise ZooKeeperError(Code.INVALID_ACL, f"{scheme!r}:{expression!r}")
-            fixed[(perms, scheme, expression)] = None
+            fixed.append((perms, scheme, expression))
     if not fixed:
         raise ZooKeeperError(Code.INVALID_ACL, "empty ACL")
     return tuple(fixed)

@@ -18,6 +18,7 @@ import base64
 import hashlib
 import importlib
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -61,24 +62,50 @@ class IpProvider:
         return [(b"ip", address.encode())]
 
     def matches(self, identity: bytes, expression: bytes) -> bool:
-        try:
-            network = ipaddress.ip_network(expression.decode(), strict=False)
-            return ipaddress.ip_address(identity.decode()) in network
-        except ValueError:
+        network, address = _network(expression), _address(identity)
+        if network is None or address is None or len(network[0]) != len(address):
             return False
+        base, bits = network
+        rest = 8 * len(base) - bits
+        return int.from_bytes(base, "big") >> rest == int.from_bytes(address, "big") >> rest
 
     def is_valid(self, expression: bytes) -> bool:
-        _, slash, bits = expression.partition(b"/")
-        if slash and not bits.isdigit():
-            return False  # a netmask in dots
-        try:
-            ipaddress.ip_network(expression.decode(), strict=False)
-        except ValueError:
-            return False
-        return True
+        return _network(expression) is not None
 
     def user_name(self, identity: bytes) -> bytes:
         return identity
+
+
+# What Java's parseInt takes for a small number: leading zeros are none of an octal one.
+_SMALL: Final = re.compile(rb"[+-]?0{0,20}[0-9]{1,3}")
+
+
+def _small(text: bytes, greatest: int) -> int | None:
+    """A number from 0 to `greatest`, None if it is not one."""
+    number = int(text) if _SMALL.fullmatch(text) else -1
+    return number if 0 <= number <= greatest else None
+
+
+def _address(text: bytes) -> bytes | None:
+    """The 4 or 16 bytes of an address, None if it is none."""
+    numbers = [_small(part, 255) for part in text.split(b".")]
+    known = [number for number in numbers if number is not None]
+    if len(numbers) == len(known) == 4:
+        return bytes(known)
+    try:
+        return ipaddress.IPv6Address(text.decode()).packed
+    except ValueError:
+        return None
+
+
+def _network(expression: bytes) -> tuple[bytes, int] | None:
+    """(address, bits that count) of "address" or "address/bits", None if it is neither."""
+    text, slash, suffix = expression.partition(b"/")
+    address = _address(text)
+    if address is None:
+        return None
+    bits = _small(suffix, 8 * len(address)) if slash else 8 * len(address)
+    return None if bits is None else (address, bits)
 
 
 class DigestProvider:

@@ -141,23 +141,26 @@ class KeeperPrep(preps.Prep):
     def _create_if_not_exists(
         self, request: _Request, create: requests.Create
     ) -> tuple[list[Sub], bytes]:
+        if create.flags in op.SEQUENTIAL_FLAGS:
+            raise ZooKeeperError(Code.BAD_ARGUMENTS)  # its name is not known beforehand
         try:
             made = self._prep_create(
                 request.zxid, request.session_id, op.CREATE, create, request.identities
             )
         except ZooKeeperError as e:
-            if e.code != Code.NODE_EXISTS or create.flags in op.SEQUENTIAL_FLAGS:
+            if e.code != Code.NODE_EXISTS:
                 raise
             assert create.path is not None
             return [_nothing(create.path)], buffer(create.path)
         return [made], buffer(made[1][0])
 
     def _check_not_exists(self, request: _Request, path: bytes, version: int) -> list[Sub]:
-        if self._exists(path):
-            node = self._get(path)
-            self._require(node.acl, op.READ, request.identities)
-            if version in (-1, node.version):
-                raise ZooKeeperError(Code.NODE_EXISTS)
+        """What a list of the parent's children tells, too; so it takes the right to that."""
+        parent, _ = paths.split(path)
+        if self._exists(parent):
+            self._require(self._get(parent).acl, op.READ, request.identities)
+        if self._exists(path) and version in (-1, self._get(path).version):
+            raise ZooKeeperError(Code.NODE_EXISTS)
         return [_nothing(path)]
 
     def _try_remove(self, request: _Request, path: bytes, version: int) -> list[Sub]:
