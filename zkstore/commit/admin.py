@@ -260,10 +260,14 @@ def _of_one(value: float) -> Summary:
 
 
 def _environment() -> dict[str, object]:
-    """What `envi` tells: the keys that exist without a Java virtual machine, and Python's."""
+    """What `envi` tells: the keys that exist without a Java virtual machine, and Python's.
+
+    `java.version` is there all the same: it is what scripts, and Apache's tests, look for.
+    """
     return {
         "zookeeper.version": fourletter.version_text(VERSION),
         "host.name": socket.getfqdn(),
+        "java.version": "none",
         "python.version": platform.python_version(),
         "python.implementation": platform.python_implementation(),
         "python.home": sys.prefix,
