@@ -207,7 +207,7 @@ class Client(asyncio.Protocol):
             return 0
         word = fourletter.WORDS.get(data[:4])
         if word is not None:
-            end = 4 + fourletter.ARGUMENT_BYTES.get(word, 0)
+            end = 4 + self.worker.argument_bytes(word)
             if len(data) < end:
                 return 0
             self.state = CLOSED

@@ -462,11 +462,18 @@ class Worker:
         """Log what a client did, a few times a minute at most."""
         self._log("%s:%s session %#x: %s", client.address, client.port, client.session_id, why)
 
+    def argument_bytes(self, word: str) -> int:
+        """How many bytes behind a four-letter word belong to it; none do where it is refused."""
+        return fourletter.ARGUMENT_BYTES.get(word, 0) if self._allows(word) else 0
+
+    def _allows(self, word: str) -> bool:
+        allowed = self.settings.fourletter_whitelist
+        return "*" in allowed or word in allowed
+
     def four_letter(self, client: Client, word: str, argument: bytes) -> None:
         """Answer a four-letter word; what concerns the whole replica goes through the commit
         process."""
-        allowed = self.settings.fourletter_whitelist
-        if "*" not in allowed and word not in allowed:
+        if not self._allows(word):
             client.send(fourletter.refused(word))
         elif word == "ruok":
             client.send(b"imok")
