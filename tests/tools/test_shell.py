@@ -388,7 +388,7 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(address: str) -> Iterator[Terminal]:
+def terminal(address: str, signals_not_ignored: None) -> Iterator[Terminal]:
     opened = Terminal(address)
     yield opened
     opened.close()

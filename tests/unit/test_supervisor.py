@@ -16,7 +16,7 @@ from tests.unit.fakes.replica import FakeReplica, ask, is_alive, wait_for
 
 
 @pytest.fixture
-def replica(tmp_path: Path) -> Iterator[FakeReplica]:
+def replica(tmp_path: Path, signals_not_ignored: None) -> Iterator[FakeReplica]:
     with FakeReplica(tmp_path) as started:
         yield started
 
