@@ -48,6 +48,10 @@ TTL_MS_MAX: Final = (1 << 40) - 1
 
 # ---- between the members of an ensemble
 PACKET_IDENTITIES_MAX: Final = 1024  # of a client in one packet; ours prove IDENTITIES_MAX
+# a greater id would make session ids that look like the owners of TTL nodes
+EXTENDED_SID_MAX: Final = 254
+# between two times that a replica whose tree is outvoted takes the leader's
+DIGEST_HEAL_INTERVAL_MS: Final = 600_000
 LINKS_MAX: Final = 1000  # at the quorum port; beyond: closed
 LINK_UNSENT_BYTES_MAX: Final = 64 << 20  # to a learner; beyond: closed, it comes back by DIFF
 NOTIFICATION_BYTES_MAX: Final = 512 << 10  # Source: QuorumCnxManager.PACKETMAXSIZE

@@ -93,8 +93,8 @@ class Settings:
     enforce_auth_schemes: tuple[str, ...] = ()  # enforce.auth.schemes
     ensemble_auth_names: tuple[str, ...] = ()  # ensembleAuthName
 
-    # extendedTypesEnabled; on unless switched off (ARCHITECTURE)
-    extended_types_enabled: bool = True
+    # extendedTypesEnabled; None: alone, and while all members of an ensemble are ours
+    extended_types_enabled: bool | None = None
     container_check_interval_ms: int = 60_000  # znode.container.checkIntervalMs
     container_per_minute_max: int = 10_000  # znode.container.maxPerMinute
     container_never_used_ms_max: int = 0  # znode.container.maxNeverUsedIntervalMs; 0: never

@@ -22,6 +22,7 @@ from zkstore.proto.quorum import (
     Notification,
     Packet,
     Request,
+    Told,
     encode,
 )
 
@@ -141,8 +142,14 @@ def test_bodies() -> None:
     assert quorum.decode_touches(quorum.encode_touches(touches)) == touches
     assert quorum.decode_touches(None) == []
     assert quorum.decode_revalidated(quorum.encode_revalidated(9, True)) == (9, True)
-    assert quorum.decode_digest(quorum.encode_digest(1, (1 << 64) - 1)) == (1, (1 << 64) - 1)
-    assert quorum.decode_digest(None) is None
+    for digest in (None, (7, (1 << 64) - 1)):
+        for some in ([], touches):
+            answer = quorum.encode_answer(some, digest)
+            assert quorum.decode_answer(answer) == (some, digest)
+    assert quorum.decode_answer(None) == ([], None)
+    for told in (Told(False), Told(True, (1, 2)), Told(True, (3, 4), (1, (1 << 64) - 1))):
+        assert Told.decode(told.encode()) == told
+    assert Told.decode(None) is None
     for decode in (
         Request.decode,
         quorum.decode_revalidate,
@@ -152,9 +159,10 @@ def test_bodies() -> None:
         for data in (None, b"", b"123"):
             with pytest.raises(RemoteProtocolError):
                 decode(data)
-    for decode_some in (quorum.decode_touches, quorum.decode_digest):
-        with pytest.raises(RemoteProtocolError):
-            decode_some(b"123")
+    for decode_some in (quorum.decode_touches, quorum.decode_answer, Told.decode):
+        for data in (b"123", b"1" * 50):
+            with pytest.raises(RemoteProtocolError):
+                decode_some(data)
 
 
 def test_names_are_for_log_lines() -> None:

@@ -78,9 +78,13 @@ class _Sent:
 class Following:
     """The requests of this learner's clients. One for each leader that is followed."""
 
-    def __init__(self, loop: Loop, peer: Peer) -> None:
+    def __init__(
+        self, loop: Loop, peer: Peer, told: Callable[[quorum.Told], quorum.Digest | None]
+    ) -> None:
+        """`told`: what becomes of what a leader of ours tells; gives our digest to answer."""
         self._loop = loop
         self._peer = peer
+        self._told = told
         self._sent: dict[int, deque[_Sent]] = {}  # by session
         self._syncs: deque[Callable[[], None]] = deque()  # what to do when the leader answers
         self._reported_ms = monotonic_ms()
@@ -165,10 +169,10 @@ class Following:
     def received(self, packet: Packet) -> None:
         """An answer of the leader, behind all that was committed before it."""
         if packet.type == quorum.PING:
-            told = quorum.decode_digest(packet.data)
-            if told is not None:
-                self._loop.writer.digests.compare(*told)
-            self._peer.send_up(packet._replace(data=quorum.encode_touches(self._heard())))
+            told = quorum.Told.decode(packet.data)
+            digest = None if told is None else self._told(told)
+            answer = quorum.encode_answer(self._heard(), digest)
+            self._peer.send_up(packet._replace(data=answer))
         elif packet.type == quorum.REVALIDATE:
             session_id, valid = quorum.decode_revalidated(packet.data)
             self._loop.sessions.revalidated(session_id, valid=valid)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from zkstore.commit.agreement import Agreement
 from zkstore.commit.following import moved_cxid
 from zkstore.commit.sessions import monotonic_ms
 from zkstore.constants import OUTSTANDING_PROPOSALS_MAX, TOUCH_INTERVAL_MS
@@ -48,9 +49,10 @@ class _Learner:
 class Learners:
     """The server's side of all learners. One for each epoch that is led."""
 
-    def __init__(self, loop: Loop, peer: Peer) -> None:
+    def __init__(self, loop: Loop, peer: Peer, agreement: Agreement) -> None:
         self._loop = loop
         self._peer = peer
+        self._agreement = agreement
         self._learners: dict[int, _Learner] = {}
 
     def _learner(self, link: int) -> _Learner:
@@ -108,7 +110,11 @@ class Learners:
 
     def _touched(self, learner: _Learner, packet: Packet) -> None:
         sessions, now_ms = self._loop.sessions.tracker.sessions, monotonic_ms()
-        for session_id, timeout_ms in quorum.decode_touches(packet.data):
+        touches, digest = quorum.decode_answer(packet.data)
+        link = self._peer.learners.get(learner.link)
+        if digest is not None and link is not None and link.voter:
+            self._agreement.answered(link.sid, digest)
+        for session_id, timeout_ms in touches:
             session = sessions.get(session_id)
             if session is not None and not session.closing:
                 session.timeout_ms = timeout_ms

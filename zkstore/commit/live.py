@@ -152,6 +152,8 @@ class LiveSettings:
             return words[value]
         if isinstance(value, tuple):
             return ",".join(map(str, value))
+        if value is None:
+            return "(not given)"
         return "(not shown)" if name in _SECRET and value else str(value)
 
 

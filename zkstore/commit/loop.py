@@ -177,7 +177,7 @@ class Loop:
         self.prep = KeeperPrep(
             self.source,
             providers,
-            ttl_enabled=settings.extended_types_enabled,
+            ttl_enabled=settings.extended_types_enabled is not False,
             close_session_paths=settings.close_session_txn_enabled,
             now_ms=self.source.now_ms,
             enforcer=self.enforcer,

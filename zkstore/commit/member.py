@@ -6,6 +6,9 @@ Invariants:
      new ones are turned away. It begins again when the core's Ready says so, behind the commits
      that belong to it.
   2. Nothing of one role lives on in the next: who waits, what is deferred, what prep has in flight.
+  3. A tree that is not the leader's is taken from it anew: at most once since the start if an
+     Apache leader says so, as nobody knows which of the two is wrong; if a quorum of the voters has
+     another one, every DIGEST_HEAL_INTERVAL_MS at most, and without a vote meanwhile.
 Design: roles are set in two places on the loop: who takes a client's request (`Loop.request`), and
         who makes and resumes sessions (`Sessions.upstream`). All the rest of the loop is the same
         for everybody.
@@ -17,19 +20,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Final
 
+from zkstore.commit.agreement import Agreement
+from zkstore.commit.company import Company
 from zkstore.commit.following import Following
 from zkstore.commit.learners import Learners
 from zkstore.commit.loop import Loop
 from zkstore.commit.ports import Connection
 from zkstore.commit.standing import Standing
 from zkstore.commit.transfers import Transfers
+from zkstore.constants import DIGEST_HEAL_INTERVAL_MS, EXTENDED_SID_MAX
 from zkstore.errors import LogTrimmed, RemoteProtocolError, ZkstoreError
 from zkstore.observability.log import Limited
 from zkstore.proto import quorum
-from zkstore.proto.quorum import Packet, Role
+from zkstore.proto.quorum import Packet, Role, Told
 from zkstore.quorum.driver import Driver
 from zkstore.storage.env import Replica
 from zkstore.storage.history import StoredHistory
@@ -68,7 +75,14 @@ class Ensemble:
             writer.applied,
             tail,
             initialize=self._initialize.exists(),
+            why_refused=lambda: self.company.why_refused(),
         )
+        possible = max(self.membership.members) <= EXTENDED_SID_MAX
+        self.company = Company(loop, self.membership, self.peer, possible=possible)
+        loop.prep.allows_ttl = self.company.allows_ttl
+        self.agreement = Agreement(settings.server_id, self.membership, writer.digests)
+        self._outvoted_s = -float("inf")  # when the tree was outvoted last
+        self._has_synchronised_anew = False
         self.driver = Driver(
             settings, self.membership, self.peer, aio, self._came_in, self._link_closed,
             writer.received,
@@ -91,6 +105,7 @@ class Ensemble:
 
     def _watch(self) -> None:
         self._transfers.watch()
+        self._loop.writer.explain_digests()
         self.peer.set_full(self._loop.full)
         self._timer = self._aio.call_later(1, self._watch)
 
@@ -115,13 +130,24 @@ class Ensemble:
         self.standing.performed(ready)
         learners = self._learners
         if learners is not None:
+            pings = False
             for link, packet in ready.send:
                 if packet.type == quorum.PING:
+                    pings = True
                     learners.pinged(link)
                 elif packet.type == quorum.UPTODATE:
                     learners.opened(link)
                     self._transfers.up_to_date(link)
+            if pings:
+                self._tell()
         self.driver.before(ready)
+
+    def _tell(self) -> None:
+        """What the next PINGs tell our learners."""
+        tree = self._loop.writer.digests.last()
+        agreed = self.agreement.reached if tree is not None else None
+        told = Told(self.company.are_all_ours(), tree, agreed)
+        self.peer.set_ping_data(told.encode())
 
     def refused(self, ready: Ready, why: ZkstoreError) -> None:
         """It could not be performed: nothing was written."""
@@ -136,10 +162,6 @@ class Ensemble:
         """Txns became visible."""
         if self._following is not None:
             self._following.applied(applied)
-        elif self._learners is not None:
-            digest = self._loop.writer.digests.last()
-            if digest is not None:
-                self.peer.set_ping_data(quorum.encode_digest(*digest))
 
     def after(self, ready: Ready) -> None:
         """It is durable and applied."""
@@ -158,6 +180,33 @@ class Ensemble:
             self._transfers.send(link)
         if ready.receive_snapshot is not None:
             self._transfers.receive(ready.receive_snapshot)
+        self._heal()
+
+    def _heal(self) -> None:
+        """Take the leader's tree if ours is another."""
+        digests, peer = self._loop.writer.digests, self.peer
+        outvoted, self.agreement.outvoted = self.agreement.outvoted, None
+        if outvoted is not None and peer.serving:
+            now_s = time.monotonic()
+            if now_s - self._outvoted_s < DIGEST_HEAL_INTERVAL_MS / 1000:
+                self._complain("behind txn %#x this tree is still outvoted", outvoted)
+                return
+            self._outvoted_s = now_s
+            peer.not_whole(f"behind txn {outvoted:#x} a quorum has another tree than this replica")
+            self._came_in()
+        elif digests.unexplained and self._following is not None:
+            digests.unexplained = False
+            if not peer.leader_is_zkstore and not self._has_synchronised_anew:
+                self._has_synchronised_anew = True
+                why = "the leader's tree is another: its whole tree is taken, once"
+                _log.error("%s", why)
+                peer.synchronise_anew(why)
+                self._came_in()
+
+    def _hear(self, told: Told) -> quorum.Digest | None:
+        """Our leader has told this; returns what to answer."""
+        self.company.hear(all_ours=told.all_ours)
+        return self.agreement.hear(told)
 
     def _received(self, link: int, packet: Packet) -> None:
         if self._learners is not None:
@@ -193,14 +242,20 @@ class Ensemble:
 
     def _serve(self, role: Role) -> None:
         loop = self._loop
+        self.agreement.begin()
         if role is Role.LEADING:
-            self._learners = Learners(loop, self.peer)
+            self._learners = Learners(loop, self.peer, self.agreement)
             loop.request = loop.order
             for link in self.peer.learners:
                 self._learners.opened(link)
+            self._tell()
         else:
-            self._following = loop.sessions.upstream = Following(loop, self.peer)
+            self._following = loop.sessions.upstream = Following(loop, self.peer, self._hear)
             loop.request = self._following.request
+            if not self.peer.leader_is_zkstore:
+                self.company.hear(all_ours=False)
+                if why := self.company.why_refused():
+                    _log.warning("no Apache server can follow this one should it lead: %s", why)
         loop.serve(leading=role is Role.LEADING, epoch_began=self.peer.epoch << 32)
 
     def _link_closed(self, link: int) -> None:

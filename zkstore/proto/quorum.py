@@ -259,17 +259,43 @@ def decode_revalidated(data: bytes | None) -> tuple[int, bool]:
     return session_id, bool(valid)
 
 
-def encode_digest(zxid: int, digest: int) -> bytes:
-    """PING to a learner of ours: the tree's digest (unsigned, 64 bits) at `zxid`."""
-    return _DIGEST.pack(zxid, digest)
+# A zxid and the digest that a tree had behind it, unsigned.
+Digest = tuple[int, int]
 
 
-def decode_digest(data: bytes | None) -> tuple[int, int] | None:
-    """(zxid, digest) of a leader's PING; None: it does not say."""
-    if data is None:
-        return None
-    zxid, digest = _unpack(_DIGEST, data)
-    return zxid, digest
+class Told(NamedTuple):
+    """PING of a leader of ours to a learner of ours."""
+
+    all_ours: bool  # every member is a server of ours
+    tree: Digest | None = None  # of the leader's tree
+    quorum: Digest | None = None  # that the trees of a quorum had, the last that is known
+
+    def encode(self) -> bytes:
+        digests = [_DIGEST.pack(*digest) for digest in self[1:] if digest is not None]
+        return bytes((self.all_ours,)) + b"".join(digests)
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Told | None:
+        """None: the leader is not one of ours."""
+        if data is None:
+            return None
+        if len(data) % _DIGEST.size != 1 or len(data) > 1 + 2 * _DIGEST.size:
+            raise RemoteProtocolError(f"a PING of {len(data)} bytes")
+        return cls(data[0] != 0, *_DIGEST.iter_unpack(data[1:]))
+
+
+def encode_answer(touches: Iterable[tuple[int, int]], digest: Digest | None) -> bytes:
+    """PING's answer: touches, and of our own tree the digest that the leader told of its tree."""
+    return encode_touches(touches) + (b"" if digest is None else _DIGEST.pack(*digest))
+
+
+def decode_answer(data: bytes | None) -> tuple[list[tuple[int, int]], Digest | None]:
+    """Of Apache's learners it has no digest."""
+    data = data or b""
+    if len(data) % _SESSION.size != _DIGEST.size % _SESSION.size:
+        return decode_touches(data), None
+    zxid, digest = _DIGEST.unpack(data[-_DIGEST.size :])
+    return decode_touches(data[: -_DIGEST.size]), (zxid, digest)
 
 
 def decode_int(data: bytes | None) -> int:

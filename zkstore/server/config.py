@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from zkstore.constants import EXTENDED_SID_MAX
 from zkstore.errors import ConfigError
 from zkstore.server import auth_providers, config_keys, properties, servers, values
 from zkstore.server.properties import Property
@@ -31,7 +32,6 @@ from zkstore.zab.membership import ANY_HOST, Member, Membership, read_role
 
 # Apache never purges below three snapshots, whatever the file says.
 SNAPSHOTS_KEPT_MIN: Final = 3
-# A greater id would make session ids that look like the owners of TTL nodes.
 # The client port when neither file nor option names one; Apache would serve no client at all.
 CLIENT_PORT_DEFAULT: Final = 2181
 

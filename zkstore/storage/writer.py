@@ -310,7 +310,7 @@ class Writer:
         self._unapplied.clear()
         self._unfinished.clear()
         self.tail.clear()
-        self.digests.kept.clear()
+        self.digests.replaced()
         self._acl_ids = {acls.OPEN_ENCODED: -1}
         self.stalled = self.trimming = False
         self.changed_bytes = 0
@@ -392,10 +392,10 @@ class Writer:
                     txn = decoded.get(zxid) or txns.decode(encoded)
                     result, effects = batch.apply(txn)
                     if not self._fuzzy:
-                        self.digests.compare_txn(encoded, totals.digest)
+                        self.digests.compare_txn(encoded, totals.digest, effects, batch.node)
                     applied.append(_applied((txn, result)))
                     entries += (encoded, effects)
-                    if not zxid % DIGEST_INTERVAL:
+                    if not zxid % DIGEST_INTERVAL and not self._fuzzy:
                         digests.append((zxid, totals.digest))
                 write_batch(lmdb_txn, batch, self.views.looked.keys)
                 last = proposals[-1].zxid
@@ -410,6 +410,7 @@ class Writer:
                     fuzzy.end(lmdb_txn, last)
                 self._flush()
         except lmdb.Error as e:
+            self.digests.forget()
             free_bytes = self._replica.free_bytes()
             what = f"LMDB could not commit {len(proposals)} txns"
             raise storage_error(e, what, free_bytes) from e
@@ -432,6 +433,13 @@ class Writer:
         self.changed_bytes += changed
         self.unlooked_bytes += changed + len(value)  # large data is in the value and beside it
         return applied
+
+    def explain_digests(self) -> None:
+        """If a leader told another digest, go on looking for the reason. Call it every second."""
+        found = self.digests.ascii
+        if found is not None and not found.complete:
+            with self._env.begin() as lmdb_txn:
+                found.look(lmdb_txn)
 
     # ---- the log's front
 

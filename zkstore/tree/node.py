@@ -256,6 +256,20 @@ def digest_of(value: bytes) -> int:
     return digest
 
 
+def ascii_digest(value: bytes, path: bytes) -> int:
+    """`digest_of` in a JVM whose character set is ASCII: it hashes a path with '?' for each other
+    character. Of the value the first BODY bytes will do."""
+    f = unpack(value)
+    if path.startswith(b"/zookeeper/"):
+        return 0
+    asked = path.decode(errors="replace").encode("ascii", "replace")
+    # What follows the path is the same, so that the two crcs differ by what becomes of the
+    # difference of the paths' crcs behind as many zeros.
+    zeros = bytes(f[DATA_LENGTH])
+    crc = f[2] ^ crc32(zeros, crc32(path) ^ crc32(asked)) ^ crc32(zeros)
+    return crc32(_pack_digest(f[6], f[7], f[16], f[8], f[9], f[10], f[3], f[12], f[4]), crc)
+
+
 def intact(value: bytes, path: bytes, data: bytes | None) -> bool:
     """Whether path, data and Stat are those that crc and digest were made of."""
     f = unpack(value)

@@ -78,7 +78,7 @@ class Prep:
     ) -> None:
         self._source = source
         self._providers = providers
-        self._ttl_enabled = ttl_enabled
+        self.allows_ttl: Callable[[], bool] = lambda: ttl_enabled  # asked for each TTL node
         self._close_session_paths = close_session_paths
         self._now_ms = now_ms
         self._enforcer = enforcer
@@ -372,7 +372,7 @@ class Prep:
         if not 0 <= flags <= 6:
             raise ZooKeeperError(Code.BAD_ARGUMENTS)
         if flags in op.TTL_FLAGS:
-            if not self._ttl_enabled:
+            if not self.allows_ttl():
                 raise ZooKeeperError(Code.UNIMPLEMENTED)
             if kind != op.CREATE_TTL or not 0 < ttl_ms <= TTL_MS_MAX:
                 raise ZooKeeperError(Code.BAD_ARGUMENTS)
