@@ -24,6 +24,7 @@ class Bugs:
     ack_before_flush: bool = False
     snap_is_whole: bool = False
     sync_without_round: bool = False
+    ack_though_refused: bool = False
 
 
 NO_BUG: Final = Bugs()
@@ -104,12 +105,13 @@ def _all_have_history(original: Around, self: Leader, stage: Stage) -> set[int]:
     return set(self._membership.voters) if stage is Stage.ACKED else original(self, stage)
 
 
-def _drops_tail(original: Around, self: Leader, sid: int, membership: Any, *args: Any) -> None:
-    log = args[-1]
+def _drops_tail(
+    original: Around, self: Leader, sid: int, membership: Any, timing: Any, log: Log, *args: Any
+) -> None:
     if log.outstanding:
         log.truncate(log.last_committed)
         log.last_logged = log.last_appended
-    original(self, sid, membership, *args)
+    original(self, sid, membership, timing, log, *args)
 
 
 def _reuses_epoch(original: Around, self: Leader) -> None:
@@ -119,6 +121,55 @@ def _reuses_epoch(original: Around, self: Leader) -> None:
 
 def _tail_not_sent(original: Around, self: Leader) -> int:
     return self._log.last_committed
+
+
+def _forgets_promise(original: Around, self: Learner, packet: Any) -> None:
+    hard = self._log.hard
+    original(self, packet)
+    self._log.hard, self._log.next.hard_state = hard, None
+
+
+def _believes_it_was_written(original: Around, self: Log, ready: Any) -> None:
+    original(self, ready)
+    if ready.append:
+        self.outstanding.extend(ready.append)
+        self.last_logged = self.last_appended = ready.append[-1].zxid
+
+
+def _remembers_links(original: Around, self: Leader, link: int) -> bool:
+    learner = self.learners.get(link)
+    if learner is not None and learner.voter and learner.stage >= Stage.ACKED:
+        self.__dict__.setdefault("gone", []).append(learner)
+    return original(self, link)
+
+
+def _counts_links_that_are_gone(original: Around, self: Leader) -> list:
+    return original(self) + self.__dict__.get("gone", [])
+
+
+def _commits_before_uptodate(original: Around, self: Learner, kind: int, packet: Any) -> None:
+    original(self, kind, packet)
+    self._log.commit(self._committed)
+
+
+def _commits_all_at_uptodate(original: Around, self: Learner) -> None:
+    self._committed = self._log.last_appended
+    original(self)
+
+
+def _forgets_epoch(original: Around, self: Learner, kind: int, packet: Any) -> None:
+    current = self._log.hard.current_epoch
+    original(self, kind, packet)
+    if self._log.next.hard_state is not None:
+        self._log.remember(self._log.hard._replace(current_epoch=current))
+
+
+def _holds_everything(original: Around, self: Log, zxid: int) -> bool:
+    return True
+
+
+def _skips_what_came_meanwhile(original: Around, self: Leader, link: int, zxid: int) -> None:
+    original(self, link, self._end())
 
 
 @dataclass(frozen=True)
@@ -134,7 +185,7 @@ class Bug:
 PLANTED: Final = {
     "ack before flush": Bug(10, driver=Bugs(ack_before_flush=True)),
     "sync without a round": Bug(
-        20, driver=Bugs(sync_without_round=True), faults=("_pause_leader",)
+        20, driver=Bugs(sync_without_round=True), faults=("_pause_leader", "_isolate_leader")
     ),
     "history counts neither in votes nor in promises": Bug(
         20,
@@ -142,9 +193,9 @@ PLANTED: Final = {
         faults=("_crash_leader", "_crash_all"),
     ),
     "vote though damaged": Bug(
-        80,
+        50,
         ((Election, "look", _votes_though_damaged),),
-        faults=("_damage", "_crash_leader", "_crash_all"),
+        faults=("_damage", "_isolate", "_crash_leader"),
     ),
     "vote though emptied": Bug(
         50, ((Peer, "_may_have_lost", _votes_though_emptied),), faults=("_empty", "_isolate")
@@ -162,9 +213,40 @@ PLANTED: Final = {
     ),
     "outstanding proposals skipped": Bug(50, ((Leader, "_go_live", _skips_outstanding),)),
     "UPTODATE before quorum": Bug(50, ((Leader, "_voters", _all_have_history),)),
-    "tail dropped by a new leader": Bug(100, ((Leader, "__init__", _drops_tail),)),
+    "tail dropped by a new leader": Bug(
+        50, ((Leader, "__init__", _drops_tail),), faults=("_behead", "_crash_all")
+    ),
     "tail not sent by a new leader": Bug(50, ((Leader, "_end", _tail_not_sent),)),
     "epoch used again": Bug(100, ((Leader, "_agree_on_epoch", _reuses_epoch),)),
+    "ack though the journal is full": Bug(
+        50, driver=Bugs(ack_though_refused=True), faults=("_fill", "_crash_leader")
+    ),
+    "a promise that is not kept": Bug(
+        50, ((Learner, "_promise", _forgets_promise),), faults=("_isolate_leader", "_crash_all")
+    ),
+    "a full journal is taken for written": Bug(
+        50, ((Log, "undone", _believes_it_was_written),), faults=("_fill", "_crash_leader")
+    ),
+    "acks outlive their links": Bug(
+        50,
+        ((Leader, "_forget", _remembers_links), (Leader, "_counted", _counts_links_that_are_gone)),
+        faults=("_damage", "_break_link"),
+    ),
+    "commits before UPTODATE": Bug(
+        50, ((Learner, "_fill", _commits_before_uptodate),), faults=("_behead", "_crash_all")
+    ),
+    "all is committed at UPTODATE": Bug(
+        50, ((Learner, "_serve", _commits_all_at_uptodate),), faults=("_crash", "_slow_disk")
+    ),
+    "the epoch is not kept": Bug(
+        50, ((Learner, "_fill", _forgets_epoch),), faults=("_behead", "_crash_all")
+    ),
+    "any log is taken for a part of the leader's": Bug(
+        50, ((Log, "holds", _holds_everything),), faults=("_behead",)
+    ),
+    "what came during a SNAP is skipped": Bug(
+        20, ((Leader, "snapshot_sent", _skips_what_came_meanwhile),), faults=("_interrupt_tree",)
+    ),
 }
 
 

@@ -128,18 +128,24 @@ class Faults:
         """One replica at a time loses the end of its journal; without it there is a quorum."""
         node = self._spare()
         if node is not None:
+            last = node.disk.last_logged
             self._down(node, damage=True)
+            if self._world.random.random() < 0.5:
+                self._down_from(last)
 
     def _empty(self) -> None:
-        """One replica at a time loses all, its epochs too; who has as much as it had is down for a
-        while."""
+        """One replica at a time loses all, its epochs too."""
         node = self._spare()
         if node is not None:
             last = node.disk.last_logged
             self._down(node, disk=node.disk.emptied_copy())
-            for voter in self._world.voters():
-                if voter.disk.last_logged >= last:
-                    self._down(voter)
+            self._down_from(last)
+
+    def _down_from(self, last: int) -> None:
+        """Who has as much is down for a while: others must not do without."""
+        for voter in self._world.voters():
+            if voter.disk.last_logged >= last:
+                self._down(voter)
 
     def _spare(self) -> Node | None:
         """A voter whose data may be lost, as all the others' is whole, and they form a quorum. One

@@ -185,6 +185,8 @@ class Node:
         if ready.must_sync and self.disk.full and (ready.append or world.random.random() < 0.5):
             self._performing = False
             world.refusals += 1
+            if world.bugs.ack_though_refused:
+                self._send(ready.send_after_sync)
             self.peer.refused(ready, "the journal has no room")
             return
         world.truncations += truncate is not None
