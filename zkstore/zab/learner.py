@@ -86,8 +86,7 @@ class Learner:
 
     @property
     def has_yet_to_ask(self) -> bool:
-        """Whether it wants the whole tree and has told no leader. It tells one only: it gives no
-        promise that counts with it, and those who wait for promises could wait for ever."""
+        """Whether it wants the whole tree and has heard no leader. It asks one at most."""
         return self.anew and self.stage < Stage.PROMISED
 
     def opened(self) -> None:
@@ -135,10 +134,13 @@ class Learner:
         self.zkstore = q.decode_int(packet.data) >= q.ZKSTORE_PROTOCOL
         if epoch < hard.accepted_epoch or epoch < 1:
             raise RemoteProtocolError(f"epoch {epoch}, but {hard.accepted_epoch} was promised")
-        # It must not count this promise if we gave one before, perhaps to another leader, or in
-        # what was lost; nor if it cannot see from it whether it lacks what we have.
+        # Only a leader that leads on is asked for its tree: one that begins needs our promise, and
+        # has to see from it whether it lacks what we have.
+        self.anew = self.anew and epoch == hard.accepted_epoch
         tells = hard.whole and not self.anew
-        current = hard.current_epoch if epoch > hard.accepted_epoch and tells else -1
+        # Promised before, perhaps to another leader, or in what was lost: it must not count this
+        # promise.
+        current = hard.current_epoch if epoch > hard.accepted_epoch and hard.whole else -1
         if epoch > hard.accepted_epoch:
             self._log.remember(hard._replace(accepted_epoch=epoch))
         self.epoch = epoch

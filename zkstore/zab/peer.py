@@ -75,7 +75,7 @@ class Peer:
         self._log = Log(history, hard, last_logged, last_committed, tail)
         self._initialize = initialize
         self._why_refused = why_refused
-        self._anew = False  # the next leader's whole tree is wanted
+        self._anew = False  # the leader's whole tree is wanted
         self._election = Election(
             sid, membership,
             interval_ms_min=timing.interval_ms_min,
@@ -353,8 +353,8 @@ class Peer:
         self._lose_voice(why)
 
     def synchronise_anew(self, why: str) -> None:
-        """Leave the leader, and take the whole tree of the next one, which may be the same. The
-        vote stays: nothing that was acknowledged is missing."""
+        """Leave the leader, and if it leads on without us, take its whole tree. The vote stays:
+        nothing that was acknowledged is missing."""
         self._look(why)
         self._anew = True
 
