@@ -97,11 +97,13 @@ class Faults:
     def _behead(self, patience: int = 400) -> None:
         """The leader dies with a proposal in its journal that nobody else has got."""
         node = self._leader()
-        last = node.disk.log[-1].zxid if node.disk.log else 0
-        if node.up and node.peer.leading and last > node.peer.last_committed:
+        others = [one.disk.last_logged for one in self._world.nodes.values() if one is not node]
+        if node.up and node.peer.leading and node.disk.last_logged > max(others, default=0):
             self._world.network.forget(node)
             self._down(node)
         elif patience and not self._ended:
+            # What it sends takes longer than its own flush.
+            self._world.network.stall(node, 5000)
             self._world.schedule(500, self._behead, patience - 1)
 
     def _crash_learner(self, patience: int = 400) -> None:

@@ -173,6 +173,12 @@ class Network:
                 one.held = False
                 one.push(Eof())
 
+    def stall(self, node: Node, duration: int) -> None:
+        """What it sends arrives later."""
+        for pipe in self.pipes:
+            if pipe.source is node:
+                pipe.stalled_until = self.world.now + duration
+
     def forget(self, node: Node) -> None:
         """What it has sent is lost: it was still in its own buffers."""
         for pipe in self.pipes:

@@ -248,6 +248,8 @@ class Node:
         """A helper process sends the tree as it stands now, which takes a while."""
         zxid = self.disk.applied
         tree = Tree(self.disk.log[: self.disk.position(zxid)])
+        learner = self.peer.learners.get(link)
+        self.world.trees_for_size += learner is not None and self.disk.holds(learner.last)
         self.tree_links.add(link)
 
         def sent() -> None:

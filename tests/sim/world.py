@@ -47,7 +47,7 @@ class World:
         self.now = 0  # µs
         self.operations = 0
         self.truncations = self.failed_truncations = self.refusals = 0
-        self.interrupted_trees = self.old_copies = 0
+        self.interrupted_trees = self.trees_for_size = self.old_copies = 0
         self.clients_run = True
         self.whys: Counter[str] = Counter()
         self._events: list[tuple[int, float, int, Callable[..., None], tuple[Any, ...]]] = []
