@@ -153,7 +153,7 @@ class LiveSettings:
         if isinstance(value, tuple):
             return ",".join(map(str, value))
         if value is None:
-            return "(not given)"
+            return ""
         return "(not shown)" if name in _SECRET and value else str(value)
 
 
