@@ -26,7 +26,7 @@ from zkstore.commit.ports import Answer, Connection
 from zkstore.commit.sessions import monotonic_ms
 from zkstore.constants import TOUCH_INTERVAL_MS
 from zkstore.errors import Code, RemoteProtocolError
-from zkstore.jute.codec import INT_INT, buffer, pack_int, read_buffer
+from zkstore.jute.codec import INT_INT, buffer, pack_int, read_buffer, text
 from zkstore.proto import keeper, quorum, replies, requests
 from zkstore.proto import opcodes as op
 from zkstore.proto.quorum import Packet, Request
@@ -274,7 +274,7 @@ def _closed(xid: int) -> Callable[[int], bytes]:
 
 
 def _synced(xid: int, path: bytes | None) -> Callable[[int], bytes]:
-    return lambda zxid: replies.reply(xid, zxid, buffer(path))
+    return lambda zxid: replies.reply(xid, zxid, text(path))
 
 
 def _refusal(xid: int, code: Code) -> Callable[[int], bytes]:

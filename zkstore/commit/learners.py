@@ -178,8 +178,6 @@ class Learners:
             return Code.SESSION_MOVED
         if self._loop.refuses(request.opcode):
             return Code.SYSTEM_ERROR
-        if request.opcode == op.RECONFIG:
-            return Code.RECONFIG_DISABLED
         return None
 
     def _validated(self, request: Request, identities: tuple[Identity, ...]) -> Txn:

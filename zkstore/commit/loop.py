@@ -30,7 +30,7 @@ from zkstore.commit.sessions import Sessions, monotonic_ms
 from zkstore.commit.standing import Standing
 from zkstore.constants import BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, OUTSTANDING_THROTTLED
 from zkstore.errors import Code, LogTrimmed, RemoteProtocolError, StorageFull
-from zkstore.jute.codec import INT_INT, buffer, read_buffer
+from zkstore.jute.codec import INT_INT, read_buffer, text
 from zkstore.messaging import Channel
 from zkstore.observability.log import Limited
 from zkstore.proto import opcodes as op
@@ -54,7 +54,7 @@ _XID_TYPE = INT_INT.unpack_from
 _LOOKS_FOR_A_RESERVE: Final = 8  # at the disk, while as much as the reserve is written
 _UNCHECKED: Final = 16  # requests between two looks at the limits of a batch
 _TXN_BYTES: Final = BATCH_BYTES_MAX // BATCH_REQUESTS_MAX  # that a txn counts for, besides its own
-_APART: Final = frozenset((op.SYNC, op.CLOSE_SESSION, op.RECONFIG))
+_APART: Final = frozenset((op.SYNC, op.CLOSE_SESSION))
 # What the disk has to have room for; deletes, closes and checks go on out of the reserve.
 _GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI, op.CREATE_IF_NOT_EXISTS}
 
@@ -395,8 +395,6 @@ class Loop:
         elif kind == op.CLOSE_SESSION:
             connection.behind = zxid = self.sessions.close(connection, xid)
             self.waiting[zxid] = (connection, xid)
-        elif kind == op.RECONFIG:
-            code = Code.RECONFIG_DISABLED
         else:
             upgrading = session.local and self.settings.local_sessions_upgrading_enabled
             if upgrading and owns(frame, kind):
@@ -444,7 +442,7 @@ class Loop:
         except RemoteProtocolError:
             self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
             return
-        self._defer(connection, lambda zxid: replies.reply(xid, zxid, buffer(path)), self._round())
+        self._defer(connection, lambda zxid: replies.reply(xid, zxid, text(path)), self._round())
 
     def _round(self) -> int:
         return self.member.confirm() if self.member is not None else 0

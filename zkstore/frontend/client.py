@@ -364,10 +364,12 @@ class Client(asyncio.Protocol):
                 self.send(replies.reply(op.XID_PING, self.worker.applied, b""))
                 self.stats.last(kind, -1, self.worker.applied)
                 self._count(1, time.monotonic(), self.worker.read_latency)
-        elif kind == op.SASL:
+        elif kind != op.SASL:
+            self._authenticate(xid, frame)
+        elif requests.has_token(frame, requests.BODY):
             self.send(replies.reply(xid, 0, NULL))  # no SASL here: a null token, as Apache answers
         else:
-            self._authenticate(xid, frame)
+            self.fail("sasl packet without a token")
 
     def _authenticate(self, xid: int, frame: bytes) -> None:
         """J15: the identities grow, or the connection ends."""

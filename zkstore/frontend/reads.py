@@ -13,12 +13,12 @@ Source: FinalRequestProcessor.processRequest.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from zkstore.constants import CLIENT_WRITE_BUFFER_BYTES_MAX
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
-from zkstore.jute.codec import buffer, pack_int, read_buffer, texts, unpack_int
+from zkstore.jute.codec import buffer, pack_int, read_buffer, texts, unpack_int, utf8
 from zkstore.proto import keeper, replies, requests
 from zkstore.proto import opcodes as op
 from zkstore.storage.view import View
@@ -34,6 +34,7 @@ Handler = Callable[[View, "Client", bytes], bytes]
 
 _PATH: Final = requests.BODY + 4  # where a path begins that is the first field
 _OPEN_ID: Final = -1
+_BLANK: Final = bytes(range(33))  # what Java's trim takes off a text
 # What tells of operations that are not Apache's, where the tree has no such node.
 _HIDDEN: Final = {
     path: nodes.create(path, data, zxid=0, time_ms=0, owner=0, acl_id=_OPEN_ID)
@@ -145,7 +146,7 @@ def get_acl(view: View, client: Client, frame: bytes) -> bytes:
 def get_ephemerals(view: View, client: Client, frame: bytes) -> bytes:
     prefix, _ = read_buffer(frame, requests.BODY)
     owned = view.ephemerals(client.session_id)
-    if prefix and prefix.strip() and prefix != paths.ROOT:
+    if prefix and prefix.strip(_BLANK) not in (b"", paths.ROOT):
         owned = [path for path in owned if path.startswith(prefix)]  # W14: not by component
     return texts(sorted(owned))
 
@@ -161,6 +162,14 @@ def get_all_children_number(view: View, client: Client, frame: bytes) -> bytes:
     return pack_int(view.count_below(path))
 
 
+def _given(listed: list[bytes | None]) -> Iterator[bytes]:
+    """The paths up to a null. Raises: RemoteProtocolError there; what was before it stays done."""
+    for path in listed:
+        if path is None:
+            raise RemoteProtocolError("null path")
+        yield path
+
+
 def set_watches(view: View, client: Client, frame: bytes) -> bytes:
     """D15, for both opcodes: what changed meanwhile fires at once, with zxid -1; the rest is
     registered."""
@@ -170,9 +179,9 @@ def set_watches(view: View, client: Client, frame: bytes) -> bytes:
     table = client.worker.watches
 
     def tell(event_type: int, path: bytes) -> None:
-        client.send(replies.event(-1, event_type, path))
+        client.send(replies.event(-1, event_type, utf8(path)))
 
-    for path in lists[0]:
+    for path in _given(lists[0]):
         value = view.node(path)
         if value is None:
             tell(op.NODE_DELETED, path)
@@ -180,12 +189,12 @@ def set_watches(view: View, client: Client, frame: bytes) -> bytes:
             tell(op.NODE_DATA_CHANGED, path)
         else:
             table.add_data(client, path)
-    for path in lists[1]:
+    for path in _given(lists[1]):
         if view.node(path) is not None:
             tell(op.NODE_CREATED, path)
         else:
             table.add_data(client, path)
-    for path in lists[2]:
+    for path in _given(lists[2]):
         value = view.node(path)
         if value is None:
             tell(op.NODE_DELETED, path)
@@ -194,8 +203,8 @@ def set_watches(view: View, client: Client, frame: bytes) -> bytes:
         else:
             table.add_child(client, path)
     for mode, listed in zip((watches.PERSISTENT, watches.RECURSIVE), lists[3:], strict=False):
-        for path in listed:
-            table.add(client, path, mode)
+        for anything in listed:  # as addWatch
+            table.add(client, anything or b"", mode)
     return b""
 
 

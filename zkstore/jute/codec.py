@@ -94,9 +94,19 @@ def read_texts(frame: bytes, offset: int) -> tuple[list[bytes], int]:
     return texts, offset
 
 
+def utf8(text: bytes) -> bytes:
+    """A text as Java takes it in: what is no UTF-8 becomes U+FFFD, so that others can read it."""
+    return text if text.isascii() else text.decode(errors="replace").encode()
+
+
 def buffer(value: bytes | None) -> bytes:
     """Encode a buffer or ustring."""
     return NULL if value is None else pack_int(len(value)) + value
+
+
+def text(value: bytes | None) -> bytes:
+    """Encode a ustring that came from a client, as Apache sends it on."""
+    return NULL if value is None else buffer(utf8(value))
 
 
 def texts(values: Sequence[bytes]) -> bytes:

@@ -19,7 +19,6 @@ from zkstore.jute.codec import (
     read_int,
     read_long,
     read_text,
-    read_texts,
     unpack_int,
 )
 from zkstore.proto import opcodes as op
@@ -138,6 +137,14 @@ def read_set_acl(frame: bytes, offset: int) -> tuple[bytes | None, RawAcl, int]:
     return path, acl, version
 
 
+def read_reconfig(frame: bytes, offset: int) -> None:
+    """ReconfigRequest {ustring joiningServers, leavingServers, newMembers; long curConfigId}: only
+    whether it is one."""
+    for _ in range(3):
+        _, offset = read_buffer(frame, offset)
+    read_long(frame, offset)
+
+
 def read_auth(frame: bytes, offset: int) -> tuple[bytes, bytes | None]:
     """AuthPacket {int type, ustring scheme, buffer auth} → (scheme, auth)."""
     _, offset = read_int(frame, offset)
@@ -146,12 +153,33 @@ def read_auth(frame: bytes, offset: int) -> tuple[bytes, bytes | None]:
     return scheme, auth
 
 
-def read_set_watches(frame: bytes, offset: int, vectors: int) -> tuple[int, list[list[bytes]]]:
-    """setWatches (3 vectors) and setWatches2 (5) → (relative zxid, the vectors)."""
+def has_token(frame: bytes, offset: int) -> bool:
+    """Whether it is a GetSASLRequest {buffer token}, and not a null one."""
+    try:
+        return read_buffer(frame, offset)[0] is not None
+    except RemoteProtocolError:
+        return False
+
+
+Paths = list[bytes | None]
+
+
+def read_set_watches(frame: bytes, offset: int, vectors: int) -> tuple[int, list[Paths]]:
+    """setWatches (3 vectors) and setWatches2 (5) → (relative zxid, the vectors).
+
+    A null is kept, for whoever comes to it to stumble over as Apache does; so is a null vector, as
+    one with a null in it.
+    """
     relative_zxid, offset = read_long(frame, offset)
     lists = []
     for _ in range(vectors):
-        paths, offset = read_texts(frame, offset)
+        count, offset = read_int(frame, offset)
+        paths: Paths = [None] if count == -1 else []
+        if count > (len(frame) - offset) // 4:
+            raise RemoteProtocolError(f"vector of {count} paths in a frame of {len(frame)} bytes")
+        for _ in range(count):
+            path, offset = read_buffer(frame, offset)
+            paths.append(path)
         lists.append(paths)
     return relative_zxid, lists
 

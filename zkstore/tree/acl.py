@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
-from zkstore.jute.codec import buffer, pack_int, read_buffer, read_int
+from zkstore.jute.codec import buffer, pack_int, read_buffer, read_int, utf8
 from zkstore.proto.opcodes import ADMIN, ALL_PERMS
 from zkstore.tree.auth import Identity, Providers
 
@@ -108,6 +108,7 @@ def fix_up(
             fixed.append((perms, scheme, expression))
         else:
             provider = providers.get(scheme)
+            expression = utf8(expression)
             if provider is None or not provider.is_valid(expression):
                 raise ZooKeeperError(Code.INVALID_ACL, f"{scheme!r}:{expression!r}")
             fixed.append((perms, scheme, expression))

@@ -211,6 +211,9 @@ class Prep:
         if kind == op.DELETE:
             delete, _ = requests.read_path_int(frame, offset)
             return kind, self._prep_delete(zxid, delete, identities)
+        if kind == op.RECONFIG:
+            requests.read_reconfig(frame, offset)
+            raise ZooKeeperError(Code.RECONFIG_DISABLED)
         if kind != op.SET_ACL:
             return self._other(zxid, session_id, kind, frame, identities)
         path, acl, version = requests.read_set_acl(frame, offset)
