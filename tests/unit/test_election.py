@@ -274,6 +274,18 @@ def test_an_observer_does_not_answer_what_answers_it() -> None:
     assert told(election) == {}
 
 
+def test_a_stranger_that_answers_answers_is_answered_once_a_tick() -> None:
+    election = looking(2)
+    answers = []
+    for _ in range(3):
+        for _ in range(5):
+            election.receive(STRANGER, vote(STRANGER, election_epoch=9))
+            answers += [sid for sid, _ in election.drain()]
+        election.tick(1)
+    answers += [sid for sid, _ in election.drain()]
+    assert answers == [STRANGER] * 4
+
+
 def test_an_observer_joins_a_running_ensemble() -> None:
     election = looking(5)
     for sid in (1, 2, 4):

@@ -93,6 +93,8 @@ class Election:
         self._votes: dict[int, _Heard] = {}  # of voters, in this round
         self._outside: dict[int, _Heard] = {}  # of voters whose election is over
         self._out: dict[int, Notification] = {}
+        self._answered: set[int] = set()  # of those without a vote, since the last tick
+        self._owed: set[int] = set()  # another answer at the next
         self._interval_ms = interval_ms_min
         self._resend_ms = 0.0  # left until the vote is told again
         self._finalize_ms: float | None = None  # left until the round ends; None: no quorum yet
@@ -129,7 +131,7 @@ class Election:
         if sid == self._sid:
             return
         if sid not in self._membership.voters:
-            self._tell(sid)  # an observer, or a stranger who may become one
+            self._answer(sid)  # an observer, or a stranger who may become one
         elif self.role is not Role.LOOKING:
             if state == Role.LOOKING:
                 self._tell(sid)
@@ -145,6 +147,9 @@ class Election:
 
     def tick(self, elapsed_ms: float) -> None:
         """Time has passed."""
+        for sid in self._owed:
+            self._tell(sid)
+        self._answered, self._owed = self._owed, set()
         if self.role is not Role.LOOKING:
             return
         if self._finalize_ms is not None:
@@ -256,6 +261,14 @@ class Election:
         """Our vote has changed; one for nobody never does."""
         if self._has_voice:
             self._tell_all()
+
+    def _answer(self, sid: int) -> None:
+        """At once, and once a tick: a stranger may answer answers, and the two would never stop."""
+        if sid in self._answered:
+            self._owed.add(sid)
+        else:
+            self._answered.add(sid)
+            self._tell(sid)
 
     def _tell_all(self) -> None:
         self._resend_ms = self._interval_ms
