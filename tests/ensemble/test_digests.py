@@ -11,7 +11,6 @@ from tests.ensemble.test_failover import agree, writes_on
 from tests.ensemble.writers import Writer, client_of
 from tests.invariants.replica import wait_for
 from tests.property.stored import open_writer
-from zkstore.constants import DIGEST_INTERVAL
 from zkstore.storage import schema, txnlog
 from zkstore.tree import node as nodes
 
@@ -61,56 +60,54 @@ def mismatches(member: Member) -> int:
     return int(found[1]) if found else -1
 
 
-def planted(ensemble: Ensemble, member: Member) -> None:
-    """The ensemble, started again, with one tree that is not the others'."""
-    with Writer(ensemble.hosts, "writer") as writer:
-        writes_on(writer, 20)
-    ensemble.settled()
-    for one in ensemble.members.values():
-        assert one.terminate() == 0
-        one.kill_all()
+def replant(member: Member) -> None:
+    """It stops, and stands again with a tree that is not the others'."""
+    assert member.terminate() == 0
+    member.kill_all()
     plant(member)
-
-
-def start(*members: Member) -> None:
-    for member in members:
-        member.launch()
-    for member in members:
-        member.await_ready()
 
 
 def test_a_follower_that_is_outvoted_takes_the_others_tree(tmp_path: Path) -> None:
     """While there are but two, who is wrong cannot be known: it is counted, and both go on."""
     with Ensemble(tmp_path, 3) as ensemble:
-        first, second, last = ensemble.members.values()
-        planted(ensemble, first)
-        start(last)
-        start(first)
-        assert ensemble.leader([first, last]) is last, "the greatest id of those who are as far"
+        leader = ensemble.leader()
+        wrong, third = ensemble.others(leader)
+        with Writer(ensemble.hosts, "writer") as writer:
+            writes_on(writer, 20)
+        ensemble.settled()
+        replant(wrong)
+        wrong.start()
+        wait_for(lambda: wrong.mode)
+        third.kill_all()
         with Writer(ensemble.hosts, "again") as writer:
-            wait_for(lambda: mismatches(first) > 0)
-            writes_on(writer, DIGEST_INTERVAL)
-            assert _OUTVOTED not in first.output
-            assert content(first) == b"planted"
-            start(second)
-            wait_for(lambda: _OUTVOTED in first.output and _IS_BACK in first.output)
-            wait_for(lambda: first.mode == "follower")
+            wait_for(lambda: mismatches(wrong) > 0)
+            assert _OUTVOTED not in wrong.output
+            assert content(wrong) == b"planted"
+            third.start()
+            wait_for(lambda: _OUTVOTED in wrong.output and _IS_BACK in wrong.output)
+            wait_for(lambda: wrong.mode == "follower")
         agree(ensemble, writer)
-        assert content(first) == b""
-        assert mismatches(second) == mismatches(last) == 0
+        assert content(wrong) == b""
+        assert mismatches(third) == mismatches(leader) == 0
 
 
 def test_a_leader_that_is_outvoted_gives_up_and_takes_the_others_tree(tmp_path: Path) -> None:
     with Ensemble(tmp_path, 3) as ensemble:
         first, second, last = ensemble.members.values()
-        planted(ensemble, last)
-        start(last)
-        start(first)
-        assert ensemble.leader([first, last]) is last
-        start(second)
+        with Writer(ensemble.hosts, "writer") as writer:
+            writes_on(writer, 20)
+        ensemble.settled()
+        first.kill_all()
+        second.kill_all()
+        replant(last)
+        last.launch()
+        first.launch()
+        last.await_ready()
+        first.await_ready()
+        assert ensemble.leader([first, last]) is last, "the greatest id of those who are as far"
+        second.start()
         with Writer(ensemble.hosts, "again") as writer:
             wait_for(lambda: _OUTVOTED in last.output and _IS_BACK in last.output)
             wait_for(lambda: last.mode == "follower")
-            writes_on(writer)
         agree(ensemble, writer)
         assert content(last) == b""
