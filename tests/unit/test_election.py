@@ -284,6 +284,11 @@ def test_a_stranger_that_answers_answers_is_answered_once_a_tick() -> None:
         election.tick(1)
     answers += [sid for sid, _ in election.drain()]
     assert answers == [STRANGER] * 4
+    election.receive(STRANGER, vote(STRANGER, election_epoch=9))
+    elected(election)
+    for _ in range(2):
+        election.receive(STRANGER, vote(STRANGER, election_epoch=9))
+        assert told(election) == {STRANGER: (Role.FOLLOWING, 4, 1)}
 
 
 def test_an_observer_joins_a_running_ensemble() -> None:

@@ -147,11 +147,9 @@ class Election:
 
     def tick(self, elapsed_ms: float) -> None:
         """Time has passed."""
-        for sid in self._owed:
-            self._tell(sid)
-        self._answered, self._owed = self._owed, set()
         if self.role is not Role.LOOKING:
             return
+        self._answer_owed()
         if self._finalize_ms is not None:
             self._finalize_ms -= elapsed_ms
             if self._finalize_ms <= 0:
@@ -237,6 +235,7 @@ class Election:
             self.role = Role.FOLLOWING
         else:
             self.role = Role.OBSERVING
+        self._answer_owed()
 
     def _beats(self, vote: Vote, other: Vote) -> bool:
         return vote.rank > other.rank and self._membership.weight(vote.leader) > 0
@@ -263,12 +262,17 @@ class Election:
             self._tell_all()
 
     def _answer(self, sid: int) -> None:
-        """At once, and once a tick: a stranger may answer answers, and the two would never stop."""
-        if sid in self._answered:
+        """At once; while LOOKING once a tick, as a stranger may answer answers without end."""
+        if sid in self._answered and self.role is Role.LOOKING:
             self._owed.add(sid)
         else:
             self._answered.add(sid)
             self._tell(sid)
+
+    def _answer_owed(self) -> None:
+        for sid in self._owed:
+            self._tell(sid)
+        self._answered, self._owed = self._owed, set()
 
     def _tell_all(self) -> None:
         self._resend_ms = self._interval_ms
