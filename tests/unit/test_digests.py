@@ -119,7 +119,7 @@ def test_it_is_added_up_while_the_tree_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A piece of the tree, a txn, the next piece: at the end it is what one look would find."""
-    monkeypatch.setattr(module, "NODES_LOOKED_AT", 5)
+    monkeypatch.setattr(module, "NODES_LOOKED_AT", 12)
     chance = random.Random(1)
     writer = open_writer(tmp_path, alone=False)
     names = ["é", "plain", "日本", "a" * 120, "ö" * 100]
