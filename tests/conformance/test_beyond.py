@@ -91,7 +91,7 @@ def test_the_log_says_who_sent_an_oversized_frame(server: Server) -> None:
         client.call(r.create("/t/a", bytes(0xFFFFF)))
         client.expect_close()
 
-    assert _errors(_transcript(server, run)) == [-5]
+    assert _errors(_transcript(server, run)) == [-4]
     named = [line for line in server.log.read_text().splitlines() if f"{sessions[0]:x}" in line]
     assert any("127.0.0.1" in line and "1048575" in line for line in named), named
 

@@ -27,7 +27,7 @@ from tests.faults.conftest import SESSIONLESS_MS
 from tests.invariants.replica import Replica, wait_for
 
 FRAME_BYTES_MAX = 0xFFFFF
-MARSHALLING_ERROR = -5
+CONNECTION_LOSS = -4
 UNIMPLEMENTED = -6
 
 
@@ -94,7 +94,7 @@ def test_a_giant_length_is_answered_with_its_xid(unhurt: Replica, size: int) -> 
         connection.send_raw(i32(size) + i32(4711) + i32(5))
         (reply,) = ends(connection)
         assert Reader(reply).i32() == 4711
-        assert error_of(reply) == MARSHALLING_ERROR
+        assert error_of(reply) == CONNECTION_LOSS
 
 
 def test_the_log_says_which_client_and_why(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_greatest_frame_and_one_byte_more(unhurt: Replica) -> None:
         assert len(payload(greatest)) == FRAME_BYTES_MAX
         connection.send_raw(frame(payload(set_data_of("/greatest", FRAME_BYTES_MAX + 1))))
         (reply,) = ends(connection)
-        assert error_of(reply) == MARSHALLING_ERROR
+        assert error_of(reply) == CONNECTION_LOSS
 
 
 def test_a_giant_frame_may_be_sent_to_its_end(unhurt: Replica) -> None:
@@ -153,7 +153,7 @@ def test_what_came_before_a_giant_frame_is_answered(unhurt: Replica) -> None:
         + i32(FRAME_BYTES_MAX + 1) + i32(99) + i32(5) + bytes(200_000)
     )  # fmt: skip
     replies = ends(connection)
-    assert [error_of(reply) for reply in replies] == [0] * 6 + [MARSHALLING_ERROR]
+    assert [error_of(reply) for reply in replies] == [0] * 6 + [CONNECTION_LOSS]
     assert Reader(replies[-1]).i32() == 99
 
 

@@ -287,6 +287,7 @@ class Client(asyncio.Protocol):
     def _refuse_frame(self, data: bytes, offset: int) -> int:
         """A frame too long or too short: an error with its xid, as far as that came, then the end.
 
+        The error is what a client reports when Apache just closes, and what programs look for.
         Returns where the unserved rest begins: here, while it is not yet its turn.
         """
         size: int = unpack_int(data, offset)[0]
@@ -298,7 +299,7 @@ class Client(asyncio.Protocol):
             return offset  # what was sent before it is answered first
         if size >= 8:
             xid = unpack_int(data, offset + 4)[0]
-            self.send(replies.error(xid, -1, Code.MARSHALLING_ERROR))
+            self.send(replies.error(xid, -1, Code.CONNECTION_LOSS))
         self._discards = True
         self.fail(f"frame of {size} bytes, limit {self.worker.settings.frame_size_bytes_max}")
         return len(data)
