@@ -252,3 +252,21 @@ def ttl_without_extended_types(s: Scenario) -> None:
     client.call(r.create("/t", flags=r.TTL_SEQUENTIAL))
     client.call(r.multi(r.create("/t"), r.create_ttl("/t/a", ttl_ms=1000)))
     client.call(r.create_container("/t"))
+
+
+@scenario
+def sasl_without_a_token(s: Scenario) -> None:
+    for body in (b"", i32(-1), i32(5) + b"short", i32(-5), i32(0), i32(1) + b"ab"):
+        client = s.client()
+        client.call(r.raw(r.OPCODES["sasl"], body))
+        client.alive()
+
+
+@scenario
+def get_ephemerals_of_blanks(s: Scenario) -> None:
+    """Blanks around a slash do not count, blanks around a name do."""
+    client = s.client()
+    for path in ("/t/a", "/t/ab", "/t/b"):
+        client.call(r.create(path, flags=r.EPHEMERAL))
+    for prefix in (" ", "\t/\n", "\x01", "\x1f/", "\u00a0", "/t/a ", " /t", "//", "t"):
+        client.call(r.get_ephemerals(prefix))

@@ -7,8 +7,8 @@ Source:     reference parity C; PrepRequestProcessor.pRequest, FinalRequestProce
 from __future__ import annotations
 
 from tests.conformance import requests as r
-from tests.conformance.scenario import Scenario, on_server, scenario
-from tests.conformance.wire import XID_AUTH, XID_SET_WATCHES, buffer, i32, i64, ustring
+from tests.conformance.scenario import SUPER, Scenario, on_server, scenario
+from tests.conformance.wire import XID_AUTH, XID_SET_WATCHES, buffer, i32, i64, ustring, vector
 
 _ACL = i32(1) + i32(31) + ustring("world") + ustring("anyone")
 
@@ -203,3 +203,31 @@ def empty_path_is_the_root_in_reads(s: Scenario) -> None:
     client.call(r.get_children(""))
     client.call(r.get_children2(""))
     client.call(r.multi_read(r.get_data(""), r.get_children("")))
+
+
+@scenario
+def unparsable_reconfig(s: Scenario) -> None:
+    client = s.client()
+    whole = r.reconfig(None, "1", None)
+    for body in (b"", whole.body[:4], whole.body[:-1], i32(-2) + whole.body[4:]):
+        client.call(r.raw(whole.opcode, body))
+    client.call(whole)
+    client.call(r.exists("/t"))
+
+
+@scenario
+def texts_that_are_no_utf8(s: Scenario) -> None:
+    """What comes back of them has U+FFFD in their place, for any reader to take."""
+    client, reader = s.client(), s.client()
+    reader.call(r.auth("digest", SUPER))
+    for text in (b"u:\xff", b"\xc3u:x", b"u:\xe2\x82x", b"u:\xc3\xa9"):
+        acl = i32(1) + i32(r.ALL) + ustring("digest") + ustring(text)
+        body = ustring("/t/a") + buffer(b"") + acl + i32(r.PERSISTENT)
+        client.call(r.raw(r.OPCODES["create"], body, f"acl=digest:{text!r}"))
+        reader.call(r.get_acl("/t/a"))
+        reader.call(r.delete("/t/a"))
+    for text in (b"/t/\xff", b"\xc3", b"/t/\xc3\xa9"):
+        client.call(r.raw(r.OPCODES["sync"], ustring(text), repr(text)))
+        client.call(r.exists(text, watch=True))
+        listed = vector([ustring(text)])
+        client.call(r.raw(r.OPCODES["setWatches"], i64(0) + listed * 3, repr(text)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.conformance import requests as r
 from tests.conformance.scenario import Scenario, scenario
+from tests.conformance.wire import i64, ustring, vector
 
 
 @scenario
@@ -301,3 +302,23 @@ def many_watchers(s: Scenario) -> None:
     writer.call(r.create("/t/a"))
     for watcher in watchers:
         watcher.events()
+
+
+@scenario
+def nulls_in_set_watches(s: Scenario) -> None:
+    """The request fails there; what stands before it is done."""
+    client, writer = s.client(), s.client()
+    none, known, unknown = ustring(None), ustring("/t"), ustring("/t/a")
+    empty = vector([])
+    for lists in (
+        vector([known, none, unknown]) + empty * 2,
+        empty + vector([unknown, none]) + empty,
+        empty * 2 + vector([none]),
+        vector(None) + empty * 2,
+        empty + vector(None) * 2,
+    ):
+        client.call(r.raw(r.OPCODES["setWatches"], i64(0) + lists))
+    persistent = vector([none, unknown])
+    client.call(r.raw(r.OPCODES["setWatches2"], i64(1 << 50) + empty * 3 + persistent + empty))
+    writer.call(r.create("/t/a"))
+    client.events()

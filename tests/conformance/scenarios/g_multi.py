@@ -231,3 +231,14 @@ def many_operations(s: Scenario) -> None:
     client.call(r.exists("/t"))
     client.call(r.multi(*(r.delete(f"/t/n{number:03d}") for number in range(300))))
     client.call(r.exists("/t"))
+
+
+@scenario
+def nulls_in_an_acl(s: Scenario) -> None:
+    client = s.client()
+    null_id: list[r.Acl] = [(r.ALL, "digest", None)]
+    for acl in (None, null_id):
+        client.call(r.multi(r.create("/t/a"), r.create("/t/b", acl=acl), r.delete("/t/a")))
+        client.call(r.multi(r.check("/t/none"), r.create("/t/b", acl=acl)))
+    client.call(r.multi(r.create("/t/b", acl=[]), r.create_ttl("/t/c", ttl_ms=1000, acl=None)))
+    client.call(r.get_children2("/t"))

@@ -5,6 +5,9 @@ Source: reference parity J1-J20; PrepRequestProcessor.fixupACL, DigestAuthentica
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from tests.conformance import requests as r
 from tests.conformance.scenario import SUPER, Client, Scenario, on_server, scenario
 
@@ -265,3 +268,37 @@ def enforced_auth(s: Scenario) -> None:
     client.call(r.auth("digest", b"u:p"))
     client.call(r.create("/t"))
     client.call(r.exists("/t"))
+
+
+@scenario
+def ip_expressions(s: Scenario) -> None:
+    """Numbers are decimal, whatever stands before them."""
+    owner, client = s.client(), s.client()
+    owner.call(r.auth("digest", SUPER))
+    owner.call(r.create("/t/a"))
+    for ident in (
+        *("127.0.0.01", "0127.0.0.1", "+127.0.0.1", "127.0.0.1/08", "127.0.0.1/+8", "127.0.0.1/-0"),
+        *("127.0.0.0/31", "127.0.0.2/31", "126.0.0.0/7", "128.0.0.0/1", "0.0.0.0/1", "9.9.9.9/0"),
+        *("127.0.0.1/", "127.0.0.1/33", "127.0.0.1/-1", "127.0.0.1/8/8", "127.0.0.1/0x8", "/8"),
+        *(" 127.0.0.1", "127.0.0.1 ", "127.0.0.1.", "127..0.1", "127.1", "127.0.0.1/255.0.0.0"),
+    ):
+        owner.call(r.set_acl("/t/a", [(r.ALL, "ip", ident)]))
+        client.call(r.get_acl("/t/a"))
+
+
+@scenario
+def auth_beside_what_it_stands_for(s: Scenario) -> None:
+    """Equal entries go before `auth` is replaced, not after."""
+    client = s.client()
+    client.call(_OWNER)
+    client.call(r.create("/t/a", acl=r.CREATOR))
+    mine = "owner:" + base64.b64encode(hashlib.sha1(b"owner:secret").digest()).decode()
+    lists: tuple[list[r.Acl], ...] = (
+        [(r.ALL, "auth", ""), (r.ALL, "auth", "ignored")],
+        [(r.ALL, "auth", ""), (r.ALL, "digest", mine)],
+        [(r.READ, "auth", ""), (r.ALL, "auth", None)],
+        [(r.ALL, "digest", mine), (r.ALL, "digest", mine)],
+    )
+    for acl in lists:
+        client.call(r.set_acl("/t/a", acl))
+        client.call(r.get_acl("/t/a"))

@@ -123,3 +123,17 @@ def not_enforced(s: Scenario) -> None:
     client.call(r.create("/t/c", b"1234567890"))
     client.call(r.set_data("/t", b"1234567890"))
     client.call(r.get_data(_STATS))
+
+
+@on_server(settings={"enforceQuota": "true"})
+def within_a_multi(s: Scenario) -> None:
+    """Where a node changes twice, and where the text of the limits cannot be read."""
+    client = _limited(s, b"count=-1,bytes=-1=;byteHardLimit=15;countHardLimit=9")
+    for first, second in ((2, 10), (3, 10), (10, 11), (10, 2)):
+        writes = [r.set_data("/t/b", bytes(size)) for size in (first, second)]
+        client.call(r.multi(*writes))
+    client.call(r.multi(r.create("/t/c", b"12345"), r.set_data("/t/c", b"123456")))
+    client.call(r.get_data(_STATS))
+    client.call(r.set_data(_LIMITS, b"garbage"))
+    client.call(r.multi(r.delete("/t/b"), r.create("/t/d", b"1"), r.delete("/t")))
+    client.call(r.get_children2("/t"))
