@@ -69,7 +69,8 @@ def _unsigned(session_id: int) -> str:
 
 
 def _brief(one: dict[str, Any]) -> str:
-    interest = 1 if one["session_id"] else 0
+    # Nothing is read of who has sent something and waits: a word, or a ConnectRequest.
+    interest = 1 if one["session_id"] or not one["received"] else 0
     return (
         f" /{one['address']}:{one['port']}[{interest}](queued={one['outstanding']},"
         f"recved={one['received']},sent={one['sent']}"
