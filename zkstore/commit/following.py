@@ -292,6 +292,8 @@ def _is_whole(frame: bytes, kind: int) -> bool:
             requests.read_path_int(frame, requests.BODY)
         elif kind == op.SET_ACL:
             requests.read_set_acl(frame, requests.BODY)
+        elif kind == op.RECONFIG:
+            requests.read_reconfig(frame, requests.BODY)
         elif kind == op.SYNC:
             read_buffer(frame, requests.BODY)
         elif kind in op.KEEPER_WRITES:
