@@ -24,8 +24,14 @@ METADATA := setup.cfg pyproject.toml zkstore/version.py
 serve: $(VENV)/.installed
 	@exec $(BIN)/zkstore serve --data-dir ./data $(ARGS)
 
+# Most tests wait more than they work, so two run at a time; what measures runs alone.
 test: check
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest bench
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
