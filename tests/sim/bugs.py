@@ -193,7 +193,7 @@ PLANTED: Final = {
         faults=("_crash_leader", "_crash_all"),
     ),
     "vote though damaged": Bug(
-        50,
+        100,
         ((Election, "look", _votes_though_damaged),),
         faults=("_damage", "_isolate", "_crash_leader"),
     ),
@@ -219,7 +219,7 @@ PLANTED: Final = {
     "tail not sent by a new leader": Bug(50, ((Leader, "_end", _tail_not_sent),)),
     "epoch used again": Bug(100, ((Leader, "_agree_on_epoch", _reuses_epoch),)),
     "ack though the journal is full": Bug(
-        50, driver=Bugs(ack_though_refused=True), faults=("_fill", "_crash_leader")
+        100, driver=Bugs(ack_though_refused=True), faults=("_fill", "_crash_leader")
     ),
     "a promise that is not kept": Bug(
         50, ((Learner, "_promise", _forgets_promise),), faults=("_isolate_leader", "_crash_all")
@@ -228,7 +228,7 @@ PLANTED: Final = {
         50, ((Log, "undone", _believes_it_was_written),), faults=("_fill", "_crash_leader")
     ),
     "acks outlive their links": Bug(
-        50,
+        100,
         ((Leader, "_forget", _remembers_links), (Leader, "_counted", _counts_links_that_are_gone)),
         faults=("_damage", "_break_link"),
     ),
@@ -236,7 +236,7 @@ PLANTED: Final = {
         50, ((Learner, "_fill", _commits_before_uptodate),), faults=("_behead", "_crash_all")
     ),
     "all is committed at UPTODATE": Bug(
-        50, ((Learner, "_serve", _commits_all_at_uptodate),), faults=("_crash", "_slow_disk")
+        100, ((Learner, "_serve", _commits_all_at_uptodate),), faults=("_crash", "_slow_disk")
     ),
     "the epoch is not kept": Bug(
         50, ((Learner, "_fill", _forgets_epoch),), faults=("_behead", "_crash_all")
