@@ -111,8 +111,9 @@ def test_ensemble() -> None:
     provider: Provider = EnsembleProvider(["east", "west"])
     assert provider.authenticate(b"west", HERE) == []
     assert provider.authenticate(b"", HERE) == []
-    with pytest.raises(AuthFailed):
+    with pytest.raises(AuthFailed) as failed:
         provider.authenticate(b"north", HERE)
+    assert not failed.value.is_told
     assert EnsembleProvider([]).authenticate(b"anything", HERE) == []
     assert not provider.matches(b"east", b"east")
     assert not provider.is_valid(b"east")

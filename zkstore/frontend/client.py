@@ -383,7 +383,8 @@ class Client(asyncio.Protocol):
             identities = self.worker.providers.prove(scheme, auth, self.address, self.identities)
         except AuthFailed as e:
             self.worker.auth_failed += 1
-            self.send(replies.error(xid, 0, Code.AUTH_FAILED))
+            if e.is_told:
+                self.send(replies.error(xid, 0, Code.AUTH_FAILED))
             self.fail(f"authentication failed: {e}")
             return
         if identities != self.identities:

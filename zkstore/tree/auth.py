@@ -32,6 +32,14 @@ Identity = tuple[bytes, bytes]
 class AuthFailed(Exception):
     """The auth data proves nothing; the connection is closed."""
 
+    is_told = True  # whether the client hears of it before
+
+
+class WrongEnsemble(AuthFailed):
+    """The client means another ensemble: it shall look for that, not give up."""
+
+    is_told = False
+
 
 class Provider(Protocol):
     """One scheme of authentication."""
@@ -150,8 +158,7 @@ class DigestProvider:
 
 
 class EnsembleProvider:
-    """Scheme `ensemble`: the client names the ensemble it means; a wrong name closes the
-    connection."""
+    """Scheme `ensemble`: the client names the ensemble it means."""
 
     scheme = b"ensemble"
     is_authenticated = False
@@ -161,7 +168,7 @@ class EnsembleProvider:
 
     def authenticate(self, auth: bytes | None, address: str) -> list[Identity]:
         if auth and self._names and auth not in self._names:
-            raise AuthFailed(f"ensemble name {auth!r} is none of ours")
+            raise WrongEnsemble(f"ensemble name {auth!r} is none of ours")
         return []
 
     def matches(self, identity: bytes, expression: bytes) -> bool:

@@ -270,6 +270,22 @@ def enforced_auth(s: Scenario) -> None:
     client.call(r.exists("/t"))
 
 
+@on_server(
+    settings={
+        "authProvider.1": "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider",
+        "ensembleAuthName": "east,west",
+    }
+)
+def ensemble(s: Scenario) -> None:
+    """A client of another ensemble loses the connection, so that it goes on looking for its own."""
+    client = s.client()
+    for name in (b"west", b"", b"east"):
+        client.call(r.auth("ensemble", name))
+    client.call(r.who_am_i())
+    client.call(r.auth("ensemble", b"north"))
+    client.expect_close()
+
+
 @scenario
 def ip_expressions(s: Scenario) -> None:
     """Numbers are decimal, whatever stands before them."""
