@@ -366,7 +366,7 @@ class _Build:
         words = list(self._fields.get("fourletter_whitelist", ()))
         if self._read_or("readonlymode.enabled", values.boolean, False):
             prop = self._given["readonlymode.enabled"]
-            self._warn(prop, f"{prop.key} concerns ensembles; here it only allows the word isro")
+            self._warn(prop, f"{prop.key}: no read-only mode yet; it only allows the word isro")
             words.append("isro")
         words.append("srvr")
         self._fields["fourletter_whitelist"] = (
