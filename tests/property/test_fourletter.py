@@ -14,7 +14,7 @@ COUNTS = st.integers(0, 1 << 62)
 TIMES = st.floats(0, 1e9)
 CONNECTIONS = st.fixed_dictionaries(
     {
-        "address": st.sampled_from(["127.0.0.1", "::1", "fe80::1%eth0"]),
+        "address": st.sampled_from(["127.0.0.1", "0:0:0:0:0:0:0:1", "fe80:0:0:0:0:0:0:1%eth0"]),
         "port": st.integers(1, 65_535),
         **dict.fromkeys(("outstanding", "received", "sent", "timeout_ms", "count"), COUNTS),
         "session_id": st.just(0) | LONGS,
@@ -39,7 +39,8 @@ def test_cons(connections: list[dict[str, int]]) -> None:
     for line, one in zip(lines, connections, strict=True):
         found = LINE.fullmatch(line)
         assert found is not None, line
-        assert (found[1], int(found[2])) == (one["address"], one["port"])
+        assert (found[1].strip("[]"), int(found[2])) == (one["address"], one["port"])
+        assert (found[1][0] == "[") == (":" in str(one["address"]))
         fields = dict(field.split("=") for field in found[4].split(","))
         assert int(fields["queued"]) == one["outstanding"]
         assert (int(fields["recved"]), int(fields["sent"])) == (one["received"], one["sent"])

@@ -16,6 +16,7 @@ from zkstore.tree.auth import (
     IpProvider,
     Provider,
     Providers,
+    written_out,
 )
 
 HERE = "10.1.2.3"
@@ -100,6 +101,19 @@ def test_ip_expressions_that_are_refused(expression: bytes) -> None:
 )
 def test_ip_expressions(expression: bytes) -> None:
     assert IpProvider().is_valid(expression)
+
+
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [
+        ("10.1.2.3", "10.1.2.3"), ("::ffff:10.1.2.3", "10.1.2.3"), ("", ""),
+        ("::1", "0:0:0:0:0:0:0:1"), ("2001:db8::a0:f", "2001:db8:0:0:0:0:a0:f"),
+        ("fe80::1%eth0", "fe80:0:0:0:0:0:0:1%eth0"),
+    ],
+)  # fmt: skip
+def test_an_address_is_written_as_by_java(address: str, written: str) -> None:
+    assert written_out(address) == written
+    assert IpProvider().matches(written.encode(), b"::/0") == (":" in written)
 
 
 def test_an_ip_proves_nothing_to_the_auth_scheme() -> None:

@@ -54,14 +54,15 @@ def test_srvr() -> None:
 
 def test_stat_lists_the_clients_between_version_and_numbers() -> None:
     asking = connection(session_id=0, port=6000, outstanding=0, received=1, sent=0)
-    silent = connection(session_id=0, port=7000, outstanding=0, received=0, sent=0)
+    silent = connection(session_id=0, port=7000, outstanding=0, received=0, sent=0,
+                        address="0:0:0:0:0:0:0:1")  # fmt: skip
     text = fourletter.stat(snapshot(connections=[connection(), asking, silent]))
     assert text.startswith(
         "Zookeeper version: 3.9.3-zkstore\n"
         "Clients:\n"
         " /127.0.0.1:5000[1](queued=2,recved=7,sent=6)\n"
         " /127.0.0.1:6000[0](queued=0,recved=1,sent=0)\n"
-        " /127.0.0.1:7000[1](queued=0,recved=0,sent=0)\n"
+        " /[0:0:0:0:0:0:0:1]:7000[1](queued=0,recved=0,sent=0)\n"
         "\n"
         "Latency min/avg/max:"
     )

@@ -45,7 +45,7 @@ from zkstore.records import ipc
 from zkstore.storage.view import View
 from zkstore.tree import acl as acls
 from zkstore.tree.acl import Acl
-from zkstore.tree.auth import AuthFailed, Identity
+from zkstore.tree.auth import AuthFailed, Identity, written_out
 
 if TYPE_CHECKING:
     from zkstore.frontend.worker import Worker
@@ -109,7 +109,7 @@ class Client(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=CLIENT_WRITE_BUFFER_BYTES_HIGH)
         peer = transport.get_extra_info("peername") or ("", 0)
-        self.address = peer[0].removeprefix("::ffff:")
+        self.address = written_out(peer[0])
         self.port = peer[1]
         self.identities = ((b"ip", self.address.encode()),)
         self.worker.opened(self)

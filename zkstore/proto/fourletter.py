@@ -68,11 +68,17 @@ def _unsigned(session_id: int) -> str:
     return f"0x{session_id & 0xFFFFFFFFFFFFFFFF:x}"
 
 
+def _endpoint(one: dict[str, Any]) -> str:
+    """As java.net.InetSocketAddress prints it."""
+    address = one["address"]
+    return f"/[{address}]:{one['port']}" if ":" in address else f"/{address}:{one['port']}"
+
+
 def _brief(one: dict[str, Any]) -> str:
     # Nothing is read of who has sent something and waits: a word, or a ConnectRequest.
     interest = 1 if one["session_id"] or not one["received"] else 0
     return (
-        f" /{one['address']}:{one['port']}[{interest}](queued={one['outstanding']},"
+        f" {_endpoint(one)}[{interest}](queued={one['outstanding']},"
         f"recved={one['received']},sent={one['sent']}"
     )
 
@@ -150,8 +156,7 @@ def dump(s: Snapshot) -> str:
     lines += ["Connections dump:", f"Connections Sets (1)/({len(connections)}):"]
     lines.append(f"{len(connections)} expire at {_date(s['now_ms'])}:")
     lines += [
-        f"\tip: /{one['address']}:{one['port']} sessionId: {_unsigned(one['session_id'])}"
-        for one in connections
+        f"\tip: {_endpoint(one)} sessionId: {_unsigned(one['session_id'])}" for one in connections
     ]
     return "\n".join(lines) + "\n"
 

@@ -106,6 +106,16 @@ def _address(text: bytes) -> bytes | None:
         return None
 
 
+def written_out(address: str) -> str:
+    """A client's address as Java writes it: of IPv6 all eight numbers, "0:0:0:0:0:0:0:1"."""
+    address = address.removeprefix("::ffff:")  # IPv4 that came in on a socket for both
+    if ":" not in address:
+        return address
+    plain, percent, zone = address.partition("%")
+    groups = ipaddress.IPv6Address(plain).exploded.split(":")
+    return ":".join(f"{int(group, 16):x}" for group in groups) + percent + zone
+
+
 def _network(expression: bytes) -> tuple[bytes, int] | None:
     """(address, bits that count) of "address" or "address/bits", None if it is neither."""
     text, slash, suffix = expression.partition(b"/")
