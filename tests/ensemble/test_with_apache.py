@@ -59,7 +59,7 @@ class Apache(Member):
 @contextmanager
 def ensemble_with(folder: Path, sid: int, count: int, classpath: str) -> Iterator[Ensemble]:
     """The server of this id is Apache's. The others are to be started by hand, as it is."""
-    ensemble = Ensemble(folder, count, {"initLimit": "20", "syncLimit": "10"})
+    ensemble = Ensemble(folder, count, {"initLimit": "20", "syncLimit": "20"})
     ours = ensemble.members[sid]
     lines = {key: value for key, value in ours.settings.items() if not key.startswith("zkstore.")}
     ensemble.members[sid] = Apache(folder / "apache", sid, lines, classpath)
@@ -76,9 +76,10 @@ def test_a_tree_that_is_not_the_leaders_is_taken_anew(tmp_path: Path, apache: st
     with ensemble_with(tmp_path, 3, 3, apache) as ensemble:
         ours, third, theirs = ensemble.members.values()
         theirs.start()
-        ours.start()
-        third.start()
+        ours.start()  # these two before the third: the greater id leads
         wait_for(lambda: (ours.mode, theirs.mode) == ("follower", "leader"), APACHE_SECONDS)
+        third.start()
+        wait_for(lambda: third.mode == "follower", APACHE_SECONDS)
         client = client_of(f"127.0.0.1:{ours.port}")
         for path in ("/writer", "/writer/n00010", "/é", "/é/日本"):
             client.create(path)
@@ -115,11 +116,12 @@ def test_a_tree_with_ttl_nodes_is_kept_from_it(tmp_path: Path, apache: str) -> N
         theirs, *ours = ensemble.members.values()
         first = Member(tmp_path / "first", 1, ours[0].settings)
         try:
-            for member in (first, *ours):
+            for member in ours:
                 member.launch()
-            for member in (first, *ours):
+            for member in ours:
                 member.await_ready()
             leader = ensemble.leader(ours)
+            first.start()
             wait_for(lambda: all(one.mode for one in (first, *ours)))
             with SyncClient(f"127.0.0.1:{leader.port}") as client:
                 client.create("/ttl", ttl_ms=TTL_MS)
