@@ -71,7 +71,7 @@ class World:
         has_stranger = random.random() < 0.2 and len(self.membership.voters) >= 3
         self._foreign = _with_stranger(self.membership) if has_stranger else None
         sids = (self._foreign or self.membership).members
-        node_bytes = random.choice((1, 100))
+        node_bytes = random.choice((0, 100))  # 0: a SNAP is always the cheaper way
         self.nodes = {sid: Node(self, sid, Disk(kept, node_bytes)) for sid in sids}
         self.clients = [Client(self) for _ in range(random.randint(2, 5))]
         self.faults = Faults(self, faults)
