@@ -236,7 +236,7 @@ PLANTED: Final = {
         50, ((Learner, "_fill", _commits_before_uptodate),), faults=("_behead", "_crash_all")
     ),
     "all is committed at UPTODATE": Bug(
-        100, ((Learner, "_serve", _commits_all_at_uptodate),), faults=("_crash", "_slow_disk")
+        100, ((Learner, "_serve", _commits_all_at_uptodate),), faults=("_break_link", "_slow_disk")
     ),
     "the epoch is not kept": Bug(
         50, ((Learner, "_fill", _forgets_epoch),), faults=("_behead", "_crash_all")
