@@ -40,7 +40,7 @@ class Sink:
 
     def send(self, message: ipc.Message) -> None:
         msgpack.packb(message)
-        self.replies += len(message) // 4
+        self.replies += sum(len(frames) for frames in message[4::4] if isinstance(frames, list))
 
     def close(self) -> None:
         pass
@@ -71,7 +71,7 @@ class Turns:
     def _requests(self, frames: Iterator[bytes]) -> bytes:
         items: list[Any] = []
         for frame in frames:
-            items += (ipc.REQUEST, 1, frame[4:])
+            items += (ipc.REQUEST, 1, frame)
         packed: bytes = msgpack.packb(items)
         return packed
 

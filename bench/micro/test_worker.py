@@ -106,9 +106,7 @@ def test_pass_writes_on(benchmark: Benchmark, connected: Connected, count: int) 
     """setData frames of one chunk into the turn's message, and their replies to the socket."""
     client, sink = connected.client()
     applied = connected.worker.applied
-    message: ipc.Message = [applied]
-    for _ in range(count):
-        message += [ipc.REPLY, client.number, applied, SET_REPLY]
+    message: ipc.Message = [applied, ipc.REPLY, client.number, applied, [SET_REPLY] * count]
 
     def write() -> None:
         client.data_received(SET * count)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.fuzz import frames
 from tests.fuzz.machine import CLOCK_MS
-from zkstore.commit.loop import TreeSource
 from zkstore.commit.process import Opened, open_writer
+from zkstore.commit.source import TreeSource
 from zkstore.errors import RemoteProtocolError
 from zkstore.proto import opcodes as op
 from zkstore.records import txn as txns

@@ -187,7 +187,7 @@ class Story:
         def traced_retry() -> list[Applied]:
             applied = retry()
             if applied:
-                self.tell("apply " + ", ".join(f"z+{one.txn.zxid}" for one in applied))
+                self.tell("apply " + ", ".join(f"z+{txn.zxid}" for txn, _ in applied))
             elif self._writer.stalled:
                 self.tell("apply: no room in LMDB")
             return applied

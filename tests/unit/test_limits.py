@@ -47,12 +47,14 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
 def sent_on(stage: Stage) -> int:
     """How many requests went to the commit process since the last call."""
     stage.timers.run()
-    return sum(kind == ipc.REQUEST for kind, _, _ in stage.channel.items())
+    items = stage.channel.items()
+    return sum(
+        len(list(ipc.frames_of(frames))) for kind, _, frames in items if kind == ipc.REQUEST
+    )
 
 
 def answer(stage: Stage, client: Client, count: int) -> None:
-    items = [ipc.REPLY, client.number, 1, replies.reply(1, 1, b"")] * count
-    stage.say(*items)
+    stage.say(ipc.REPLY, client.number, 1, [replies.reply(1, 1, b"")] * count)
 
 
 def errors(transport: Transport) -> list[int]:
@@ -166,7 +168,7 @@ def test_clients_in_line_have_their_turns_in_order(opened: Opened) -> None:
     for _ in range(6):
         (number,) = (number for kind, number, _ in stage.channel.items() if kind == ipc.REQUEST)
         order.append(number)
-        stage.say(ipc.REPLY, number, 1, replies.reply(1, 1, b""))
+        stage.say(ipc.REPLY, number, 1, [replies.reply(1, 1, b"")])
     a, b, c = (one.number for one in clients)
     assert order == [a, a, b, c, b, c]
 

@@ -59,8 +59,8 @@ def test_no_change_is_missed_by_a_watch_that_is_set_in_a_turn_with_two_views(
 
     monkeypatch.setattr(stage.views, "open", opening)
     stage.say(
-        ipc.REPLY, a.number, one, replies.reply(1, one, b""),
-        ipc.REPLY, b.number, two, replies.reply(1, two, b""),
+        ipc.REPLY, a.number, one, [replies.reply(1, one, b"")],
+        ipc.REPLY, b.number, two, [replies.reply(1, two, b"")],
     )  # fmt: skip
     assert count >= 3
     stage.say()

@@ -59,7 +59,7 @@ def test_what_is_journaled_is_not_visible_before_it_is_committed(writer: Writer)
     assert writer.perform(Ready(append=batch)) == []
     assert names(writer) == []
     applied = writer.perform(Ready(committed=batch))
-    assert [(one.txn.zxid, one.result[0]) for one in applied] == [(1, 0), (2, 0)]
+    assert [(txn.zxid, result[0]) for txn, result in applied] == [(1, 0), (2, 0)]
     assert names(writer) == [b"n001", b"n002"]
     assert writer.applied == 2
 
@@ -77,12 +77,12 @@ def test_a_txn_made_here_is_not_decoded_again(writer: Writer) -> None:
     """The very object that prep made comes back with its result."""
     made = create(1, b"/a")
     writer.remember(made)
-    (applied,) = perform(writer, made)
-    assert applied.txn is made
+    ((applied, _),) = perform(writer, made)
+    assert applied is made
     writer.remember(forgotten := create(2, b"/b"))
     writer.forget(proposals([forgotten]))
-    (again,) = perform(writer, forgotten)
-    assert again.txn is not forgotten and again.txn == forgotten
+    ((again, _),) = perform(writer, forgotten)
+    assert again is not forgotten and again == forgotten
 
 
 # ---- after a stop
@@ -236,7 +236,7 @@ def test_a_commit_that_lmdb_has_no_room_for_is_kept_and_nothing_overtakes_it(
     assert writer.applied == 1
     assert writer.retry() == []
     applied = writer.retry()  # there is room again
-    assert [one.txn.zxid for one in applied] == [2, 3, 4]
+    assert [txn.zxid for txn, _ in applied] == [2, 3, 4]
     assert not is_stalled(writer)
     assert names(writer) == [b"n001", b"n002", b"n003", b"n004"]
     assert writer.retry() == []
@@ -404,7 +404,7 @@ def test_nothing_is_visible_before_it_is_durable(tmp_path: Path) -> None:
     disk.writer = writer = open_writer(tmp_path, disk=disk)
     for zxid in (1, 2):
         batch = proposals([create(zxid, b"/n%d" % zxid)])
-        assert [one.txn.zxid for one in writer.perform(Ready(append=batch, committed=batch))] == [
+        assert [txn.zxid for txn, _ in writer.perform(Ready(append=batch, committed=batch))] == [
             zxid
         ]
     assert disk.seen == [0, 1]
@@ -427,7 +427,7 @@ def test_the_record_is_durable_though_lmdb_has_no_room(
         patched.setattr(lmdb_writing, "write_batch", _no_room)
         assert writer.perform(Ready(append=batch, committed=batch)) == []
     assert writer.stalled and disk.seen == [0]
-    assert [one.txn.zxid for one in writer.retry()] == [1]
+    assert [txn.zxid for txn, _ in writer.retry()] == [1]
     assert disk.seen == [0]
     writer.close()
 

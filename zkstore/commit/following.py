@@ -30,6 +30,7 @@ from zkstore.jute.codec import INT_INT, buffer, pack_int, read_buffer, text
 from zkstore.proto import keeper, quorum, replies, requests
 from zkstore.proto import opcodes as op
 from zkstore.proto.quorum import Packet, Request
+from zkstore.records import ipc
 from zkstore.records.txn import Txn
 from zkstore.session.tracker import Session
 from zkstore.storage.writer import Applied
@@ -92,11 +93,15 @@ class Following:
 
     # ---- up
 
-    def request(self, connection: Connection, frame: bytes) -> None:
-        """One request of a client."""
-        session = connection.session
-        if session is None:
-            return  # the session has another connection by now; this one is being closed
+    def request(self, connection: Connection, frames: bytes) -> None:
+        """Requests of a client."""
+        for frame in ipc.frames_of(frames):
+            session = connection.session
+            if session is not None and not connection.leaving:
+                self._request(connection, session, frame)
+            # Else the session has another connection by now, or has ended.
+
+    def _request(self, connection: Connection, session: Session, frame: bytes) -> None:
         session_id = session.session_id
         xid, kind = _XID_TYPE(frame)
         refused = self._refused(frame, kind)

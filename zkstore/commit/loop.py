@@ -20,13 +20,15 @@ Not here: sessions (commit/sessions.py), words and counts (commit/admin.py), soc
 from __future__ import annotations
 
 import logging
+import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol
 
 from zkstore.commit.ports import Answer, Connection, Port, Ports
 from zkstore.commit.sessions import Sessions, monotonic_ms
+from zkstore.commit.source import TreeSource
 from zkstore.commit.standing import Standing
 from zkstore.constants import BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, OUTSTANDING_THROTTLED
 from zkstore.errors import Code, LogTrimmed, RemoteProtocolError, StorageFull
@@ -40,9 +42,7 @@ from zkstore.records import txn as txns
 from zkstore.records.txn import Txn
 from zkstore.session.tracker import Session
 from zkstore.settings import Settings
-from zkstore.storage.view import View
-from zkstore.storage.writer import Applied, Writer, wall_ms
-from zkstore.tree.acl import Acl
+from zkstore.storage.writer import Applied, Writer
 from zkstore.tree.auth import Providers
 from zkstore.tree.keeper_prep import KeeperPrep, owns
 from zkstore.tree.quota import Enforcer
@@ -51,16 +51,13 @@ from zkstore.zab.ready import Proposal, Ready
 
 _log = logging.getLogger("zkstore.commit")
 _XID_TYPE = INT_INT.unpack_from
+_HEAD = struct.Struct(">iii").unpack_from  # length, xid, type
 _LOOKS_FOR_A_RESERVE: Final = 8  # at the disk, while as much as the reserve is written
-_UNCHECKED: Final = 16  # requests between two looks at the limits of a batch
 _TXN_BYTES: Final = BATCH_BYTES_MAX // BATCH_REQUESTS_MAX  # that a txn counts for, besides its own
 _APART: Final = frozenset((op.SYNC, op.CLOSE_SESSION))
 # What the disk has to have room for; deletes, closes and checks go on out of the reserve.
 _GROWING: Final = op.CREATES | {op.SET_DATA, op.SET_ACL, op.MULTI, op.CREATE_IF_NOT_EXISTS}
-
-
-# Proposal(...) takes twice as long, as it goes through a function in Python.
-_proposal = cast("Callable[[tuple[int, bytes]], Proposal]", partial(tuple.__new__, Proposal))
+_new = tuple.__new__  # of a NamedTuple: its own takes twice as long, by a function in Python
 
 
 class Deferred(NamedTuple):
@@ -118,40 +115,6 @@ class Member(Protocol):
 
     def confirm(self) -> int:
         """Ask a quorum whether we still lead; returns the round in which it will have answered."""
-
-
-class TreeSource:
-    """The applied tree, for prep: the view of the message that is being handled."""
-
-    acl: Callable[[int], Acl]
-    ephemerals: Callable[[int], list[bytes]]
-    descendants: Callable[[bytes], Iterator[tuple[bytes, bytes]]]
-    children: Callable[[bytes], list[bytes]]
-
-    def __init__(self, writer: Writer) -> None:
-        self._views = writer.views
-        self.node = writer.views.looked.node  # apply will ask for the same nodes
-        self.pending = writer.pending
-        self._view: View | None = None
-        self._now_ms = 0
-
-    def now_ms(self) -> int:
-        """The wall clock, read once for all txns of a message."""
-        return self._now_ms
-
-    def __enter__(self) -> None:
-        assert self._view is None
-        self._view = view = self._views.open()
-        view.lend()
-        self.acl, self.ephemerals = view.acl, view.ephemerals
-        self.descendants = view.descendants
-        self.children = view.children
-        self._now_ms = wall_ms()
-
-    def __exit__(self, *_: object) -> None:
-        assert self._view is not None
-        self._view.close()
-        self._view = None
 
 
 class Loop:
@@ -258,10 +221,12 @@ class Loop:
         ours."""
         if self.ended:
             return
-        at, end = 0, len(message)
-        while at < end:
+        some = iter(message)
+        items = zip(some, some, some, strict=True)
+        more = True
+        while more:
             with self.source:
-                at = self._take_in(port, message, at, end)
+                more = self._take_in(port, items)
             if self.batch_is_full():
                 self.turn()
         self.schedule()
@@ -281,30 +246,28 @@ class Loop:
         """Whether what was proposed since the last flush is enough for one."""
         return self._batch_bytes >= BATCH_BYTES_MAX
 
-    def _take_in(self, port: Port, message: ipc.Message, at: int, end: int) -> int:
-        """Validate items until the batch is full; returns where to go on."""
+    def _take_in(self, port: Port, items: Iterator[tuple[int, int, Any]]) -> bool:
+        """Validate items until the batch is full; returns whether there are more."""
         connections = port.connections
         request = self.request
-        while at < end and not self.batch_is_full():
-            # So many requests at once as certainly fit, so that the limits are not asked each time.
-            stop = min(end, at + ipc.TO_COMMIT_WIDTH * _UNCHECKED)
-            if self.leading and self.core.outstanding > OUTSTANDING_THROTTLED:
-                request = self._throttle
-            some = iter(message[at:stop])
-            for kind, number, payload in zip(some, some, some, strict=True):
-                if kind == ipc.REQUEST:
-                    connection = connections.get(number)
-                    if connection is not None and not connection.leaving:
-                        request(connection, payload)
-                else:
-                    self._other(port, kind, number, payload)
-            at = stop
-        return at
+        if self.leading and self.core.outstanding > OUTSTANDING_THROTTLED:
+            request = self._throttle
+        for kind, number, payload in items:
+            if kind == ipc.REQUEST:
+                connection = connections.get(number)
+                if connection is not None and not connection.leaving:
+                    request(connection, payload)
+            else:
+                self._other(port, kind, number, payload)
+            if self._batch_bytes >= BATCH_BYTES_MAX:
+                return True
+        return False
 
-    def _throttle(self, connection: Connection, frame: bytes) -> None:
+    def _throttle(self, connection: Connection, frames: bytes) -> None:
         """The followers do not keep up with what is proposed."""
-        if connection.session is not None:
-            self.answer_error(connection, _XID_TYPE(frame)[0], Code.THROTTLED_OP)
+        for frame in ipc.frames_of(frames):
+            if connection.session is not None:
+                self.answer_error(connection, _XID_TYPE(frame)[0], Code.THROTTLED_OP)
 
     def schedule(self) -> None:
         """Have a turn soon."""
@@ -354,28 +317,34 @@ class Loop:
             assert kind == ipc.ADMIN and isinstance(payload, list), kind
             self.on_admin(connection, *payload)
 
-    def order(self, connection: Connection, frame: bytes) -> None:
-        """Validate one request of a client, and propose it."""
+    def order(self, connection: Connection, frames: bytes) -> None:
+        """Validate a client's requests, and propose them."""
         session = connection.session
         if session is None:
             return  # the session has another connection by now; this one is being closed
-        xid, kind = _XID_TYPE(frame)
-        apart = kind in _APART or session.closing or self.full or self.writer.stalled
-        if (apart or session.local) and self._order_apart(connection, session, xid, kind, frame):
-            return
-        zxid, session_id, identities = self.next_zxid(), session.session_id, connection.identities
-        try:
-            if session.local:
-                why = Code.EPHEMERAL_ON_LOCAL_SESSION
-                txn = self.prep.homeless_request(zxid, session_id, frame, identities, why)
-            else:
-                txn = self.prep.request(zxid, session_id, frame, identities)
-        except RemoteProtocolError:
-            self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
-            return
-        self._expect(txn, connection, xid)
-        if self.enforcer is not None and self.enforcer.exceeded:
-            self.quota_exceeded(self.enforcer, connection.address, session_id)
+        session_id, identities = session.session_id, connection.identities
+        at, end = 0, len(frames)
+        while at < end and not connection.leaving:
+            size, xid, kind = _HEAD(frames, at)
+            at += 4 + size
+            frame = frames[at - size : at]
+            apart = kind in _APART or session.closing or self.full or self.writer.stalled
+            apart = apart or session.local
+            if apart and self._order_apart(connection, session, xid, kind, frame):
+                continue
+            zxid = self.next_zxid()
+            try:
+                if session.local:
+                    why = Code.EPHEMERAL_ON_LOCAL_SESSION
+                    txn = self.prep.homeless_request(zxid, session_id, frame, identities, why)
+                else:
+                    txn = self.prep.request_of(zxid, session_id, xid, kind, frame, identities)
+            except RemoteProtocolError:
+                self.answer_error(connection, xid, Code.MARSHALLING_ERROR)
+                continue
+            self._expect(txn, connection, xid)
+            if self.enforcer is not None and self.enforcer.exceeded:
+                self.quota_exceeded(self.enforcer, connection.address, session_id)
 
     def _order_apart(
         self, connection: Connection, session: Session, xid: int, kind: int, frame: bytes
@@ -430,7 +399,7 @@ class Loop:
         """Hand a txn to the core; every txn of this process goes this way."""
         encoded = txns.encode(txn)
         self._batch_bytes += _TXN_BYTES + len(encoded)
-        self.core.propose(_proposal((txn.zxid, encoded)))
+        self.core.propose(_new(Proposal, (txn[0], encoded)))
         self.writer.remember(txn)
         if not self._scheduled:
             self.schedule()
@@ -459,7 +428,7 @@ class Loop:
         applied = self.writer.applied
         if connection.behind <= applied and not connection.deferred:
             frame = replies.error(xid, applied, code)
-            connection.port.put(ipc.REPLY, connection.number, applied, frame)
+            connection.port.reply(connection.number, applied, frame)
         else:
             self._defer(connection, _refusal(xid, code))
 
@@ -555,7 +524,7 @@ class Loop:
                     if reshape and zxid in reshape:
                         body = reshape.pop(zxid)(body)
                     frame = replies.reply(xid, zxid, body)
-                connection.port.outbox += (ipc.REPLY, connection.number, zxid, frame)
+                connection.port.reply(connection.number, zxid, frame)
 
     def _release(self, upto: int, *, confirmed: bool = False) -> None:
         """Give the answers that waited for txns up to this one, in their order."""

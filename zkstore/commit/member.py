@@ -272,5 +272,5 @@ class Ensemble:
         return {Role.LEADING: "leader", Role.FOLLOWING: "follower"}.get(self.peer.role, "observer")
 
 
-def _drop(connection: Connection, frame: bytes) -> None:
+def _drop(connection: Connection, frames: bytes) -> None:
     """Nobody is served: the connection is being closed."""

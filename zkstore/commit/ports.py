@@ -51,13 +51,32 @@ class Port:
         self.silent_beats = 0  # heartbeats of ours since it last reported
         self.connections: dict[int, Connection] = {}
         self.outbox: ipc.Message = []
+        self._frames: list[bytes] | None = None  # of the last item, if that is a REPLY
         self.watching = False
         self.alive = True
         self.reported_ms = int(time.monotonic() * 1000)  # touches up to then have arrived
 
     def put(self, kind: int, number: int, zxid: int, payload: object) -> None:
-        """Add an item to this turn's message."""
+        """Add an item to this turn's message; a REPLY by `reply`."""
+        self._frames = None
         self.outbox += (kind, number, zxid, payload)
+
+    def reply(self, number: int, zxid: int, frame: bytes) -> None:
+        """Add a reply; those that follow each other go as one item."""
+        outbox = self.outbox
+        if self._frames is not None and outbox[-3] == number:
+            self._frames.append(frame)
+            outbox[-2] = zxid
+        else:
+            self._frames = frames = [frame]
+            outbox += (ipc.REPLY, number, zxid, frames)
+
+    def taken(self, applied: int) -> ipc.Message:
+        """This turn's message; the next one begins."""
+        outbox, self.outbox = self.outbox, []
+        self._frames = None
+        outbox.insert(0, applied)
+        return outbox
 
 
 class Answer:
@@ -77,7 +96,10 @@ class Answer:
     def __call__(self, zxid: int) -> None:
         connection = self._connection
         connection.deferred -= 1
-        connection.port.put(self._kind, connection.number, zxid, self._frame(zxid))
+        if self._kind == ipc.REPLY:
+            connection.port.reply(connection.number, zxid, self._frame(zxid))
+        else:
+            connection.port.put(self._kind, connection.number, zxid, self._frame(zxid))
 
 
 class Ports:
@@ -142,9 +164,7 @@ class Ports:
         self._rung = applied
         for port in self.ports:
             if port.outbox:
-                outbox, port.outbox = port.outbox, []
-                outbox.insert(0, applied)
-                port.channel.send(outbox)
+                port.channel.send(port.taken(applied))
             elif news and port.watching:
                 port.channel.send([applied])
 

@@ -12,7 +12,8 @@ Invariants:
 Design: while writes are in flight, further writes follow them at once and the first read begins a
         queue; the queue moves on when the writes are answered. So does a write for which there is
         no room in process (request_throttle_max_requests), in the worker's line of such clients.
-Not here: answering reads (frontend/reads.py), the worker's other half (frontend/worker.py).
+Not here: answering reads (frontend/reads.py) and what waits for nobody (direct.py), the worker's
+          other half (frontend/worker.py).
 Source: NIOServerCnxn, CommitProcessor.
 """
 
@@ -22,7 +23,6 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, cast
 
 from zkstore.constants import (
@@ -34,18 +34,19 @@ from zkstore.constants import (
     READS_TURN_S,
     REQUEST_BYTES_OUTSTANDING_MAX,
 )
-from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
-from zkstore.frontend import keeper_reads, reads
+from zkstore.errors import Code, ZooKeeperError
+from zkstore.frontend import direct, keeper_reads, reads
+from zkstore.frontend.in_flight import InFlight
 from zkstore.frontend.stats import Stats
-from zkstore.jute.codec import INT_INT, NULL, unpack_int
+from zkstore.jute.codec import INT_INT, unpack_int, unpack_long
 from zkstore.observability.metrics import Summary
-from zkstore.proto import fourletter, replies, requests
+from zkstore.proto import fourletter, replies
 from zkstore.proto import opcodes as op
 from zkstore.records import ipc
 from zkstore.storage.view import View
 from zkstore.tree import acl as acls
 from zkstore.tree.acl import Acl
-from zkstore.tree.auth import AuthFailed, Identity, written_out
+from zkstore.tree.auth import Identity, written_out
 
 if TYPE_CHECKING:
     from zkstore.frontend.worker import Worker
@@ -59,11 +60,10 @@ CLOSED: Final = 3  # nothing more is read; what is to be sent is sent
 _XID_TYPE = INT_INT.unpack_from
 _HEAD = struct.Struct(">iii").unpack_from  # length, xid, type
 _READS = keeper_reads.HANDLERS.get
+_WRITES: Final = op.WRITES
 # Reads whose work grows with the tree: after some ms of them the other clients have a turn.
 _LONG: Final = frozenset(keeper_reads.HANDLERS) - {op.GET_DATA, op.EXISTS, op.GET_ACL}
-_PROVING: Final = frozenset((op.AUTH, op.SASL))
 _AUTH_REQUIRED: Final = Code.SESSION_CLOSED_REQUIRE_SASL_AUTH
-_DIRECT: Final = frozenset((op.PING, op.AUTH, op.SASL))
 
 
 class Client(asyncio.Protocol):
@@ -91,8 +91,7 @@ class Client(asyncio.Protocol):
         self._chunks: list[bytes] = []  # bytes that are not parsed
         self._have = 0
         self._need = 4  # no use in parsing before so many bytes are there
-        # unanswered writes: when they came, which op, how large
-        self._in_flight: deque[tuple[float, int, int]] = deque()
+        self._in_flight = InFlight()  # writes
         # frames that wait, from the first read on
         self._queue: deque[tuple[bytes, float, int]] = deque()  # frame, since, its barrier
         self._lined = False  # what is in the queue waits, or has waited, for room in process
@@ -123,7 +122,8 @@ class Client(asyncio.Protocol):
             self._lingering.cancel()
         if self._lined:
             self._leave_line()
-        self.worker.gave_up(len(self._in_flight), len(self._queue), sum(self._sizes()))
+        size = self._in_flight.bytes + self._queued_bytes()
+        self.worker.gave_up(self._in_flight.count, len(self._queue), size)
         self._in_flight.clear()
         self._queue.clear()
         self._chunks.clear()
@@ -146,7 +146,8 @@ class Client(asyncio.Protocol):
         now = time.monotonic()
         self.heard_ms = int(now * 1000)
         self._advance(data, now)
-        self.worker.flush()
+        if self.worker.dirty:
+            self.worker.flush()
 
     # ---- parsing
 
@@ -193,7 +194,7 @@ class Client(asyncio.Protocol):
 
     def _crowded(self) -> bool:
         """Reference R1: over the limit, a connection that has requests outstanding is not read."""
-        if not self._in_flight and not self._queue:
+        if not self._in_flight.count and not self._queue:
             return False
         worker = self.worker
         return (
@@ -233,6 +234,8 @@ class Client(asyncio.Protocol):
         end = len(data)
         worker = self.worker
         plain_max = worker.plain_bytes_max
+        in_flight, queue = self._in_flight, self._queue
+        flows = not self._barred and worker.in_process_max > 0  # writes have nothing to wait for
         view: View | None = None
         served = read = produced = 0
         try:
@@ -243,11 +246,15 @@ class Client(asyncio.Protocol):
                     break
                 if stop > end or self._stalled or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
                     return offset
+                if flows and kind in _WRITES and not queue:
+                    offset, count = self._pass_on(data, offset, stop, kind, now)
+                    served += count
+                    continue
                 frame = data[offset + 4 : stop]
                 offset = stop
                 served += 1
                 handler = _READS(kind)
-                if handler is None or self._in_flight or self._queue or self._indirect:
+                if handler is None or in_flight.count or queue or self._indirect:
                     self._dispatch(frame, xid, kind, now)
                     if self.state == CLOSED:
                         return end
@@ -267,7 +274,7 @@ class Client(asyncio.Protocol):
             worker.bytes_received += offset
             if view is not None:
                 view.close()
-                self._count(read, now, worker.read_latency)
+                self.count(read, now, worker.read_latency)
         if self.state == CLOSED:
             return end
         return self._refuse_frame(data, offset) if end - offset >= 4 else offset
@@ -295,7 +302,7 @@ class Client(asyncio.Protocol):
             return offset
         if 8 <= size <= self.worker.settings.frame_size_bytes_max:
             return offset
-        if self._in_flight or self._queue:
+        if self.outstanding:
             return offset  # what was sent before it is answered first
         if size >= 8:
             xid = unpack_int(data, offset + 4)[0]
@@ -306,9 +313,26 @@ class Client(asyncio.Protocol):
 
     # ---- requests
 
+    def _pass_on(
+        self, data: bytes, begin: int, stop: int, kind: int, now: float
+    ) -> tuple[int, int]:
+        """Pass on a write, and with it those of its kind that follow at once; never a large one
+        with others. Returns where they end, and how many there are."""
+        plain_max = self.worker.plain_bytes_max
+        last = len(data) - 12 if stop - begin - 4 <= plain_max else -1
+        count = 1
+        while stop <= last and count < ipc.RUN_MAX:
+            size, _, following = _HEAD(data, stop)
+            if following != kind or not 8 <= size <= plain_max or stop + 4 + size > len(data):
+                break
+            stop += 4 + size
+            count += 1
+        self._submit(data[begin:stop], kind, count, now)
+        return stop, count
+
     def _dispatch(self, frame: bytes, xid: int, kind: int, now: float) -> None:
         """Whatever is not a read that can be answered at once."""
-        if self._barred and kind not in _PROVING:
+        if self._barred and kind not in direct.PROVING:
             self.send(replies.error(xid, 0, _AUTH_REQUIRED))
             self.fail("a request before the enforced authentication")
         elif (
@@ -316,10 +340,10 @@ class Client(asyncio.Protocol):
             and not self._queue
             and (self.worker.in_process < self.worker.in_process_max or self.worker.finds_room())
         ):
-            self._submit(frame, kind, now)
-        elif kind in _DIRECT:
-            self._direct(frame, xid, kind)
-        elif kind in op.WRITES or self._in_flight or self._queue or self._indirect:
+            self._submit(ipc.with_length(frame), kind, 1, now)
+        elif kind in direct.KINDS:
+            direct.answer(self, frame, xid, kind)
+        elif kind in op.WRITES or self.outstanding or self._indirect:
             if kind in op.WRITES and not self._queue:
                 self._stand_in_line()
             self._queue.append((frame, now, self.worker.barriers.behind(self, kind)))
@@ -328,12 +352,13 @@ class Client(asyncio.Protocol):
         else:
             self._refuse(xid, kind)
 
-    def _submit(self, frame: bytes, kind: int, now: float) -> None:
+    def _submit(self, frames: bytes, kind: int, count: int, now: float) -> None:
         worker = self.worker
-        self._in_flight.append((now, kind, len(frame)))
-        worker.in_process += 1
-        worker.outstanding_bytes += len(frame)
-        worker.submit(ipc.REQUEST, self, frame)
+        size = len(frames) - 4 * count
+        self._in_flight.add(now, kind, count, size)
+        worker.in_process += count
+        worker.outstanding_bytes += size
+        worker.submit(ipc.REQUEST, self, frames)
 
     def _stand_in_line(self) -> None:
         """There is no room in process for the write at the head of the queue."""
@@ -347,7 +372,7 @@ class Client(asyncio.Protocol):
         if not worker.line.throttle.drops_closed:
             for frame, _, _ in self._queue:
                 if _XID_TYPE(frame)[1] in op.WRITES:
-                    worker.submit(ipc.REQUEST, self, frame)
+                    worker.submit(ipc.REQUEST, self, ipc.with_length(frame))
 
     def waits_s(self, now: float) -> float:
         """For how long its oldest request that is not in process has waited."""
@@ -358,46 +383,13 @@ class Client(asyncio.Protocol):
         self.send(replies.error(xid, -1, Code.UNIMPLEMENTED))
         self.fail(f"unknown operation {kind}")
 
-    def _direct(self, frame: bytes, xid: int, kind: int) -> None:
-        """What is answered at once, whatever waits."""
-        if kind == op.PING:
-            if self.worker.commit_process_is_alive(self.timeout_ms):
-                self.send(replies.reply(op.XID_PING, self.worker.applied, b""))
-                self.stats.last(kind, -1, self.worker.applied)
-                self._count(1, time.monotonic(), self.worker.read_latency)
-        elif kind != op.SASL:
-            self._authenticate(xid, frame)
-        elif requests.has_token(frame, requests.BODY):
-            self.send(replies.reply(xid, 0, NULL))  # no SASL here: a null token, as Apache answers
-        else:
-            self.fail("sasl packet without a token")
-
-    def _authenticate(self, xid: int, frame: bytes) -> None:
-        """J15: the identities grow, or the connection ends."""
-        try:
-            scheme, auth = requests.read_auth(frame, requests.BODY)
-        except RemoteProtocolError as e:
-            self.fail(f"auth packet: {e}")
-            return
-        try:
-            identities = self.worker.providers.prove(scheme, auth, self.address, self.identities)
-        except AuthFailed as e:
-            self.worker.auth_failed += 1
-            if e.is_told:
-                self.send(replies.error(xid, 0, Code.AUTH_FAILED))
-            self.fail(f"authentication failed: {e}")
-            return
-        if identities != self.identities:
-            self.identities = identities
-            self._barred = self._barred and not self._has_enforced_scheme()
-            self._indirect = self._barred or self.worker.barriers.on
-            flat = [text for identity in identities for text in identity]
-            self.worker.submit(ipc.IDENTITIES, self, flat)
-        self.send(replies.reply(xid, 0, b""))
-
-    def _has_enforced_scheme(self) -> bool:
-        schemes = self.worker.settings.enforce_auth_schemes
-        return any(scheme.decode() in schemes for scheme, _ in self.identities)
+    def identified(self, identities: tuple[Identity, ...], *, enforced: bool) -> None:
+        """More is proven of who it is, `enforced`: by a scheme that has to be."""
+        self.identities = identities
+        self._barred = self._barred and not enforced
+        self._indirect = self._barred or self.worker.barriers.on
+        flat = [text for identity in identities for text in identity]
+        self.worker.submit(ipc.IDENTITIES, self, flat)
 
     def require(self, acl: Acl, perm: int) -> None:
         """Raises: ZooKeeperError(NO_AUTH)."""
@@ -413,26 +405,37 @@ class Client(asyncio.Protocol):
         """The session is there."""
         now = time.monotonic()
         self.stats.last(op.CREATE_SESSION, 0, zxid)
-        self._count(1, now, self.worker.update_latency)
+        self.count(1, now, self.worker.update_latency)
         self.session_id = session_id
         self.timeout_ms = timeout_ms
         self.state = UP
         self.send(frame)
         self._advance(b"", now)
 
-    def answered(self, zxid: int, frame: bytes) -> None:
-        """The oldest write in flight has its reply."""
-        since, kind, size = self._in_flight.popleft()
-        worker = self.worker
-        worker.in_process -= 1
-        worker.outstanding_bytes -= size
+    def answered(self, zxid: int, frames: list[bytes], now: float) -> None:
+        """The oldest writes in flight have their replies, the last of them of this zxid."""
+        worker, in_flight, stats = self.worker, self._in_flight, self.stats
+        left = len(frames)
+        worker.in_process -= left
+        while left:
+            since, kind, count, size = in_flight.take(left)
+            left -= count
+            worker.outstanding_bytes -= size
+            latency_ms = (now - since) * 1000
+            stats.served(count, now, latency_ms)
+            summary = worker.read_latency if kind == op.SYNC else worker.update_latency
+            summary.add(count, latency_ms)
+        stats.last(kind, unpack_int(frames[-1], 4)[0], zxid)
         if self._held:
-            self.release(zxid)
-        self.send(frame)
-        if self._held and not self._in_flight:
-            self.release(self._held[-1][0])
-        self.stats.last(kind, unpack_int(frame, 4)[0], zxid)
-        self._count(1, since, worker.read_latency if kind == op.SYNC else worker.update_latency)
+            for frame in frames:
+                self.release(unpack_long(frame, 8)[0])
+                self.send(frame)
+            if self._held and not in_flight.count:
+                self.release(self._held[-1][0])
+            return
+        if not self._out:
+            worker.dirty.append(self)
+        self._out += frames
 
     def go_on(self, view: View | None) -> View | None:
         """Serve what waited for the writes that are answered now; opens a view if it needs one.
@@ -454,7 +457,8 @@ class Client(asyncio.Protocol):
                 self._stand_in_line()
                 break
             late = self._lined and worker.line.is_late(kind, started - since)
-            if (self._in_flight and (late or not write)) or barrier > worker.barriers.passed:
+            behind = self._in_flight.count and (late or not write)
+            if behind or barrier > worker.barriers.passed:
                 break
             queue.popleft()
             worker.queued -= 1
@@ -465,7 +469,7 @@ class Client(asyncio.Protocol):
             if late:
                 self.send(replies.error(xid, worker.applied, Code.THROTTLED_OP))
             elif write:
-                self._submit(frame, kind, since)
+                self._submit(ipc.with_length(frame), kind, 1, since)
             elif handler is None:
                 self._refuse(xid, kind)
             else:
@@ -475,9 +479,9 @@ class Client(asyncio.Protocol):
                 produced += len(reply)
                 self.send(reply)
                 self.stats.last(kind, xid, view.applied)
-                self._count(1, since, worker.read_latency)
+                self.count(1, since, worker.read_latency)
         self._lined = self._lined and bool(queue)
-        if not self._in_flight and not queue and (self._chunks or self._paused):
+        if not self.outstanding and (self._chunks or self._paused):
             if view is not None:
                 # It may open a newer one, and nobody may read, or watch, from an older one then.
                 view.close()
@@ -487,11 +491,11 @@ class Client(asyncio.Protocol):
 
     def waiting(self) -> bool:
         """Whether the queue can move on."""
-        return bool(self._queue or self._chunks or self._paused) and not self._in_flight
+        return bool(self._queue or self._chunks or self._paused) and not self._in_flight.count
 
     def notify(self, zxid: int, frame: bytes) -> None:
         """An event; held while replies are on their way, as an earlier one may be among them."""
-        if self._in_flight:
+        if self._in_flight.count:
             self._held.append((zxid, frame))
             self.worker.holding[self] = None
         else:
@@ -537,7 +541,7 @@ class Client(asyncio.Protocol):
         if self.state != UP or self._stalled:
             return
         if self._queue:
-            if not self._in_flight:
+            if not self._in_flight.count:
                 view = self.go_on(None)
                 if view is not None:
                     view.close()
@@ -577,7 +581,7 @@ class Client(asyncio.Protocol):
                 self._lingering.cancel()
             self._lingering = self.worker.after(linger_ms, transport.abort)
 
-    def _count(self, requests_served: int, since: float, summary: Summary) -> None:
+    def count(self, requests_served: int, since: float, summary: Summary) -> None:
         """Count requests that were served together, and how long that took."""
         now = time.monotonic()
         latency_ms = (now - since) * 1000
@@ -587,13 +591,11 @@ class Client(asyncio.Protocol):
     @property
     def outstanding(self) -> int:
         """Requests that are not answered."""
-        return len(self._in_flight) + len(self._queue)
+        return self._in_flight.count + len(self._queue)
 
-    def _sizes(self) -> Iterator[int]:
-        """The bytes of each request that is not answered."""
-        yield from (size for _, _, size in self._in_flight)
-        yield from (len(frame) for frame, _, _ in self._queue)
+    def _queued_bytes(self, threshold: int = 0) -> int:
+        return sum(len(frame) for frame, _, _ in self._queue if len(frame) > threshold)
 
     def large_bytes(self, threshold: int) -> int:
         """The bytes of the requests that are not answered and larger than that."""
-        return sum(size for size in self._sizes() if size > threshold)
+        return self._in_flight.large_bytes(threshold) + self._queued_bytes(threshold)

@@ -344,7 +344,7 @@ class Worker:
 
     def on_message(self, message: ipc.Message) -> None:
         """Replies and news: events first, then the replies, in the order of their zxids."""
-        self._heartbeat = time.monotonic()
+        self._heartbeat = now = time.monotonic()
         self.applied = message[0]
         if len(message) > 1 and message[1] == ipc.REOPEN:
             self.on_reopen()
@@ -357,7 +357,7 @@ class Worker:
         for kind, number, zxid, payload in zip(items, items, items, items, strict=True):
             client = clients.get(number) if kind == ipc.REPLY else None
             if client is not None:
-                client.answered(zxid, payload)
+                client.answered(zxid, payload, now)
             else:
                 client = self._deliver(kind, number, zxid, payload)
             if client is not None and client.waiting():
@@ -396,7 +396,7 @@ class Worker:
             return None
         client = self._clients.get(number)
         if client is None:
-            self.counters["stale_replies"] += kind == ipc.REPLY
+            self.counters["stale_replies"] += len(payload) if kind == ipc.REPLY else 0
             return None
         if kind == ipc.SESSION:
             frame, session_id, timeout_ms = payload
@@ -406,7 +406,7 @@ class Worker:
                 client.send(frame)
                 client.close()
         elif kind == ipc.LAST:
-            client.answered(zxid, payload)
+            client.answered(zxid, [payload], self._heartbeat)
             client.close()
             self._forget(client)
         elif kind == ipc.TEXT:

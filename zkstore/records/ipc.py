@@ -8,14 +8,18 @@ Shape:  a message is one flat list, msgpack behind a 4-byte length on a stream, 
         Connections are numbered by their worker; 0 is the worker itself.
 Design: one message a turn: a hop costs as much as some twenty requests. Only a turn with more
         bytes than a message may have (constants.IPC_PIECE_BYTES_MAX) goes in several.
+        Pipelined requests travel together: a run of one kind is one item, and so are replies that
+        follow each other. What is done for each item is then done once for many requests.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from typing import Any, Final
 
 # Worker → commit process.
-REQUEST: Final = 0  # payload: the frame
+REQUEST: Final = 0  # payload: frames as they came, each with its length; see `frames_of`
 OPEN: Final = 1  # a client connected; payload: its address
 CONNECT: Final = 2  # payload: the ConnectRequest frame
 IDENTITIES: Final = 3  # payload: [scheme, id, …], as they are from now on
@@ -28,9 +32,9 @@ GATHERED: Final = 8  # connection: ticket; payload: the worker's part
 BARRIER: Final = 9  # connection: 0; payload: its number, which comes back behind it
 
 # Commit process → worker.
-REPLY: Final = 0  # number: zxid; payload: the frame
+REPLY: Final = 0  # number: zxid of the last; payload: [frame, …]
 SESSION: Final = 1  # number: zxid; payload: [frame, session id, timeout_ms]
-LAST: Final = 2  # like REPLY; then the connection ends, for the commit process with this item
+LAST: Final = 2  # payload: a frame; the connection ends, for the commit process with this item
 CLOSE: Final = 3  # the connection ends at once; payload: why, for the log, or None
 TEXT: Final = 4  # payload: an answer to ADMIN; then the connection ends
 GATHER: Final = 5  # connection: ticket; payload: what is asked for
@@ -39,5 +43,22 @@ REOPEN: Final = 7  # first in its message: the data are in another file from now
 PASSED: Final = 8  # connection: 0; payload: the number of a BARRIER
 
 TO_COMMIT_WIDTH: Final = 3
+RUN_MAX: Final = 64  # requests of one connection in one REQUEST
 
 Message = list[Any]
+
+_SIZE = struct.Struct(">i").unpack_from
+
+
+def frames_of(run: bytes) -> Iterator[bytes]:
+    """The frames of a REQUEST, without their lengths."""
+    at, end = 0, len(run)
+    while at < end:
+        stop = at + 4 + _SIZE(run, at)[0]
+        yield run[at + 4 : stop]
+        at = stop
+
+
+def with_length(frame: bytes) -> bytes:
+    """A frame as it came."""
+    return len(frame).to_bytes(4, "big") + frame

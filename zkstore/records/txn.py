@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from zkstore.errors import RemoteProtocolError
 from zkstore.jute.codec import (
@@ -55,10 +54,6 @@ class Txn(NamedTuple):
     time_ms: int
     type: int
     body: Body
-
-
-# Txn(...) takes twice as long, as it goes through a function in Python.
-make = cast("Callable[[tuple[int, int, int, int, int, Body]], Txn]", partial(tuple.__new__, Txn))
 
 
 def _encode_create(body: Body) -> bytes:

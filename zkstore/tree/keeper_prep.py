@@ -245,7 +245,7 @@ class KeeperPrep(preps.Prep):
         made: dict[bytes, list[bytes]] = {}
         below = path + b"/"
         for other, change in self._changes.items():
-            if change.exists and other.startswith(below):
+            if change[1] and other.startswith(below):
                 made.setdefault(paths.split(other)[0], []).append(other)
         return made
 

@@ -153,13 +153,13 @@ def with_data(
     (_, flags, _, cversion, owner, acl_id, czxid, _, ctime, _,
      _, shown, aversion, shown_owner, _, children, pzxid) = fields  # fmt: skip
     in_digest = not path.startswith(b"/zookeeper/")
-    crc = crc32(path) if in_digest and path != ROOT else 0
+    counted = path if in_digest and path != ROOT else b""
     if data is None:
-        kept, length, tail = NULL_DATA, 0, b""
+        crc, kept, length, tail = crc32(counted), NULL_DATA, 0, b""
+    elif data_id:
+        crc, kept, length, tail = crc32(data, crc32(counted)), APART, len(data), _ID.pack(data_id)
     else:
-        crc = crc32(data, crc)
-        length = len(data)
-        kept, tail = (APART, _ID.pack(data_id)) if data_id else (0, data)
+        crc, kept, length, tail = crc32(counted + data), 0, len(data), data
     if flags & LONG_NAME:
         kept |= LONG_NAME
         tail = value[BODY : _tail_start(value)] + tail

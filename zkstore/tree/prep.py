@@ -16,15 +16,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol
 
 from zkstore.constants import CLOSE_SESSION_PATHS_BYTES_MAX, TTL_MS_MAX
 from zkstore.errors import Code, RemoteProtocolError, ZooKeeperError
 from zkstore.proto import opcodes as op
 from zkstore.proto import requests
 from zkstore.records.txn import Body, Txn
-from zkstore.records.txn import make as make_txn
 from zkstore.tree import acl as acls
 from zkstore.tree import node as nodes
 from zkstore.tree import paths
@@ -46,11 +44,9 @@ class Change(NamedTuple):
     acl: Acl
 
 
-# Change(...) takes twice as long, as it goes through a function in Python.
-_change = cast(
-    "Callable[[tuple[int, bool, int, int, int, int, int, Acl]], Change]",
-    partial(tuple.__new__, Change),
-)
+# Kept without names: making one with names costs as much as all else that is done with it.
+Plain = tuple[int, bool, int, int, int, int, int, Acl]
+_new = tuple.__new__  # of a NamedTuple: its own takes twice as long, by a function in Python
 
 
 class Source(Protocol):
@@ -82,12 +78,12 @@ class Prep:
         self._close_session_paths = close_session_paths
         self._now_ms = now_ms
         self._enforcer = enforcer
-        self._changes: dict[bytes, Change] = {}
+        self._changes: dict[bytes, Plain] = {}
         self._in_flight: deque[tuple[int, bytes]] = deque()  # (zxid, path), zxids rising
         # session → paths of ephemerals it made in flight; some may be gone again, see `_owned_by`
         self._made: dict[int, dict[bytes, None]] = {}
         # What a failing multi has to put back: path → the change before; None: outside of a multi.
-        self._undo: dict[bytes, Change | None] | None = None
+        self._undo: dict[bytes, Plain | None] | None = None
         # Why the session whose request is validated may not own a node; None: it may.
         self._homeless: Code | None = None
         # zxid → the reply's body from what applying the txn gives, where that is not the reply
@@ -106,7 +102,7 @@ class Prep:
         while in_flight and in_flight[0][0] <= zxid:
             _, path = in_flight.popleft()
             change = self._changes.get(path)
-            if change is not None and change.zxid <= zxid:
+            if change is not None and change[0] <= zxid:
                 del self._changes[path]
 
     def abandon(self) -> None:
@@ -124,18 +120,18 @@ class Prep:
                 raise ZooKeeperError(Code.NO_NODE)
             f = nodes.unpack(value)
             acl = acls.OPEN if f[5] == acls.OPEN_ID else self._source.acl(f[5])
-            return _change((0, True, f[10], f[3], f[12], f[4], f[15], acl))
-        if not change.exists:
+            return Change(0, True, f[10], f[3], f[12], f[4], f[15], acl)
+        if not change[1]:
             raise ZooKeeperError(Code.NO_NODE)
-        return change
+        return Change(*change)
 
     def _exists(self, path: bytes) -> bool:
         change = self._changes.get(path)
         if change is not None:
-            return change.exists
+            return change[1]
         return self._source.node(path) is not None
 
-    def _put(self, path: bytes, change: Change) -> None:
+    def _put(self, path: bytes, change: Plain) -> None:
         if self._undo is not None and path not in self._undo:
             self._undo[path] = self._changes.get(path)
         self._changes[path] = change
@@ -150,7 +146,8 @@ class Prep:
             if change is None:
                 mine = path in stored
             else:
-                mine = change.exists and change.owner == session_id
+                _, exists, _, _, _, owner, _, _ = change
+                mine = exists and owner == session_id
             if mine:
                 owned.append(path)
         return owned
@@ -169,6 +166,18 @@ class Prep:
         Raises: RemoteProtocolError if the frame cannot be parsed: no txn, no zxid is used.
         """
         xid, kind = requests.read_header(frame)
+        return self.request_of(zxid, session_id, xid, kind, frame, identities)
+
+    def request_of(
+        self,
+        zxid: int,
+        session_id: int,
+        xid: int,
+        kind: int,
+        frame: bytes,
+        identities: tuple[Identity, ...],
+    ) -> Txn:
+        """As `request`, for who has read the frame's header."""
         now_ms = self._now_ms()
         try:
             if kind == op.SET_DATA:
@@ -184,7 +193,7 @@ class Prep:
                 kind, body = self._one(zxid, session_id, kind, frame, identities)
         except ZooKeeperError as e:
             return Txn(zxid, session_id, xid, now_ms, op.ERROR, (int(e.code),))
-        return make_txn((zxid, session_id, xid, now_ms, kind, body))
+        return _new(Txn, (zxid, session_id, xid, now_ms, kind, body))
 
     def homeless_request(
         self,
@@ -244,7 +253,7 @@ class Prep:
             self._roll_back(undo)
         return subs
 
-    def _roll_back(self, undo: dict[bytes, Change | None]) -> None:
+    def _roll_back(self, undo: dict[bytes, Plain | None]) -> None:
         for path, before in undo.items():
             del self._changes[path]
             if before is not None:
@@ -310,7 +319,7 @@ class Prep:
         if version != current and version != _VERSION_ANY:
             raise ZooKeeperError(Code.BAD_VERSION)
         new = current + 1 if current < _VERSION_MAX else _VERSION_MIN
-        self._put(path, _change((zxid, True, new, cversion, aversion, owner, children, acl)))
+        self._put(path, (zxid, True, new, cversion, aversion, owner, children, acl))
         return path, data, new
 
     def _enforce_size(self, enforcer: Enforcer, path: bytes, data: bytes | None) -> None:
