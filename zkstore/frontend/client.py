@@ -60,7 +60,6 @@ CLOSED: Final = 3  # nothing more is read; what is to be sent is sent
 _XID_TYPE = INT_INT.unpack_from
 _HEAD = struct.Struct(">iii").unpack_from  # length, xid, type
 _READS = keeper_reads.HANDLERS.get
-_WRITES: Final = op.WRITES
 # Reads whose work grows with the tree: after some ms of them the other clients have a turn.
 _LONG: Final = frozenset(keeper_reads.HANDLERS) - {op.GET_DATA, op.EXISTS, op.GET_ACL}
 _AUTH_REQUIRED: Final = Code.SESSION_CLOSED_REQUIRE_SASL_AUTH
@@ -246,7 +245,7 @@ class Client(asyncio.Protocol):
                     break
                 if stop > end or self._stalled or produced > CLIENT_WRITE_BUFFER_BYTES_HIGH:
                     return offset
-                if flows and kind in _WRITES and not queue:
+                if flows and kind in op.WRITES and not queue:
                     offset, count = self._pass_on(data, offset, stop, kind, now)
                     served += count
                     continue

@@ -206,8 +206,8 @@ class Writer:
 
     def forget(self, proposals: list[Proposal]) -> None:
         """These need not be decoded any more: they are applied, or will never be."""
-        for proposal in proposals:
-            self._decoded.pop(proposal.zxid, None)
+        for zxid, _ in proposals:
+            self._decoded.pop(zxid, None)
 
     def abandon(self) -> None:
         """What was made here and is not applied is nobody's any more: we do not lead."""
@@ -406,10 +406,7 @@ class Writer:
             free_bytes = self._replica.free_bytes()
             what = f"LMDB could not commit {len(proposals)} txns"
             raise storage_error(e, what, free_bytes) from e
-        if decoded and next(reversed(decoded)) <= last:
-            decoded.clear()  # as a rule all of them
-        else:
-            self.forget(proposals)
+        self.forget(proposals)
         if last >= self._fuzzy_upto:
             self._exact()
         tail = self.tail
