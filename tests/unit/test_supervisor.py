@@ -21,6 +21,12 @@ def replica(tmp_path: Path, signals_not_ignored: None) -> Iterator[FakeReplica]:
         yield started
 
 
+def is_listened_on(port: int) -> bool:
+    """Binding it would not tell: a connection of somebody else may have the port meanwhile."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[3] == "0A" and row[1].endswith(f":{port:04X}") for row in rows)
+
+
 def port_of(ready_line: str) -> int:
     match = re.search(r" ready on 127\.0\.0\.1:(\d+), ", ready_line)
     assert match is not None, ready_line
@@ -226,14 +232,12 @@ def test_no_orphans_when_the_supervisor_is_killed(replica: FakeReplica) -> None:
     """The invariant NoOrphans of lifeline.py; a stopped process has to go, too."""
     replica.start()
     port = port_of(replica.ready())
+    assert is_listened_on(port)
     os.kill(replica.starts("worker0")[0], signal.SIGSTOP)
     os.kill(replica.starts("commit")[0], signal.SIGSTOP)
     replica.process.kill()
     wait_for(lambda: not any(is_alive(pid) for pid in replica.pids()))
-    with socket.socket() as again:
-        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        again.bind(("127.0.0.1", port))
-        again.listen()
+    assert not is_listened_on(port)
 
 
 def test_systemd_is_told(replica: FakeReplica) -> None:
