@@ -18,12 +18,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import zkstore
-from tests.conformance.servers import (
-    START_SECONDS_MAX,
-    apache_classpath,
-    debian_classpath,
-    free_port,
-)
+from tests.conformance.servers import START_SECONDS_MAX, apache_classpath, debian_classpath
+from tests.ports import free_port
 from zkstore.client import OperationTimeout, SyncClient
 from zkstore.settings import Settings
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tests.conformance.wire import ClosedError, Connection, DeadlineError, connect_request, i32
+from tests.ports import free_port
 
 START_SECONDS_MAX: Final = 60.0
 DEBIAN_JAR: Final = "/usr/share/java/zookeeper.jar"
@@ -121,12 +121,6 @@ def _started(
             process.kill()
             process.wait()
         shutil.rmtree(home, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_serving(

@@ -18,7 +18,7 @@ from typing import Final
 
 from tests.conformance.servers import Server
 from tests.invariants.replica import Replica, wait_for
-from tests.quorum.voter import free_ports
+from tests.ports import free_ports
 
 WAIT_SECONDS: Final = 30.0
 

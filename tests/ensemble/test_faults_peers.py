@@ -14,11 +14,12 @@ from typing import Final
 
 import pytest
 
-from tests.ensemble.ensemble import Ensemble, Member, free_ports
+from tests.ensemble.ensemble import Ensemble, Member
 from tests.ensemble.test_failover import agree, writes_on
 from tests.ensemble.writers import Writer, client_of
 from tests.faults.bystander import Bystanders
 from tests.invariants.replica import Peak, wait_for
+from tests.ports import free_ports
 from zkstore.constants import ELECTION_STRANGERS_MAX, NOTIFICATION_BYTES_MAX
 from zkstore.proto import quorum as q
 from zkstore.proto.quorum import LearnerInfo, Notification, Packet, Role

@@ -22,7 +22,7 @@ from tests.ensemble.writers import client_of
 from tests.invariants.client import Client, RefusedError, connect
 from tests.invariants.history import History
 from tests.invariants.replica import Replica, wait_for
-from tests.quorum.voter import free_ports
+from tests.ports import free_ports
 from tests.tools.apache_server import PROPERTIES, classpaths
 
 APACHE = classpaths()

@@ -16,7 +16,7 @@ from tests.ensemble.ensemble import Ensemble, Member
 from tests.ensemble.test_digests import content, mismatches, plant
 from tests.ensemble.writers import client_of
 from tests.invariants.replica import Replica, wait_for
-from tests.quorum.voter import free_ports
+from tests.ports import free_ports
 from tests.tools.apache_server import classpaths
 from zkstore.client import SyncClient, Unimplemented
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.conformance.wire import ClosedError, Connection, connect_request
+from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).parents[2]
 WAIT_SECONDS: Final = 30.0
@@ -117,7 +118,7 @@ class Replica:
     ) -> None:
         """`before` runs in the supervisor's process before it begins: limits, for example."""
         self.data_dir = folder / "data"
-        self.port = port
+        self.port = port or free_port()
         self._config = folder / "zoo.cfg"
         self._output = folder / "output"
         self._workers = workers
@@ -156,7 +157,7 @@ class Replica:
         ]  # fmt: skip
 
     def start(self) -> Replica:
-        """Start, and wait until clients are served; the port is the same from then on."""
+        """Start, and wait until clients are served; the port is always the same."""
         self.launch()
         return self.await_ready()
 

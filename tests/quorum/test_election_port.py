@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.quorum.voter import LOCALHOST, PRODUCTION, Voter, bounded, free_ports, membership, until
+from tests.ports import free_ports
+from tests.quorum.voter import LOCALHOST, PRODUCTION, Voter, bounded, membership, until
 from zkstore.constants import ELECTION_STRANGERS_MAX, NOTIFICATION_BYTES_MAX
 from zkstore.proto.quorum import (
     ElectionDecoder,

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.quorum.voter import LOCALHOST, PRODUCTION, Voter, bounded, free_ports, membership, until
+from tests.ports import free_ports
+from tests.quorum.voter import LOCALHOST, PRODUCTION, Voter, bounded, membership, until
 from tests.tools.apache_server import classpaths
 from zkstore.proto.quorum import NOBODY, Role
 from zkstore.zab.membership import Membership

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.quorum.voter import LOCALHOST, bounded, free_ports, until
+from tests.ports import free_ports
+from tests.quorum.voter import LOCALHOST, bounded, until
 from zkstore.proto import quorum
 from zkstore.proto.quorum import Packet
 from zkstore.quorum.learner_port import LearnerPort

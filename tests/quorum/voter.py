@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
 from typing import Any
 
 import uvloop
 
+from tests.ports import free_ports
 from zkstore.proto.quorum import Notification
 from zkstore.quorum.election_port import ElectionPort
 from zkstore.settings import Settings
@@ -20,28 +18,10 @@ from zkstore.zab.membership import Address, Member, Membership
 TEST_S_MAX = 60.0
 LOCALHOST = "127.0.0.1"
 STEP_S = 0.01
-PORTS = range(12_000, 32_000)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # What the commit process runs on.
 PRODUCTION: tuple[LoopFactory, ...] = (uvloop.new_event_loop,)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at this moment, all different.
-
-    They lie below those that the kernel gives to who dials, so that none is taken that way.
-    """
-    sockets: list[socket.socket] = []
-    for port in random.sample(PORTS, 100 * count):
-        if len(sockets) < count:
-            with suppress(OSError):
-                sockets.append(socket.create_server((LOCALHOST, port)))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    assert len(ports) == count
-    return ports
 
 
 def membership(*sids: int, observers: tuple[int, ...] = ()) -> Membership:

@@ -22,8 +22,8 @@ from kazoo.client import KazooClient
 
 import zkstore
 from tests.clients.support import Proxy
-from tests.conformance.servers import free_port
 from tests.invariants.replica import TICK_MS, Replica, wait_for
+from tests.ports import free_port
 from zkstore.settings import Settings
 
 SHORT_SECONDS = 1.5

@@ -26,8 +26,8 @@ from typing import Final
 import pytest
 
 from tests.clients.support import tool
-from tests.conformance.servers import free_port
 from tests.invariants.replica import Replica
+from tests.ports import free_port
 
 pytestmark = pytest.mark.clients
 

@@ -17,7 +17,8 @@ from typing import Final
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
 
-from tests.conformance.servers import apache_classpath, debian_classpath, free_port
+from tests.conformance.servers import apache_classpath, debian_classpath
+from tests.ports import free_port
 
 START_SECONDS_MAX: Final = 60.0
 PROPERTIES: Final = {

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zkstore
-from tests.conformance.servers import free_port
+from tests.ports import free_port
 from tools.shell import grammar, text
 from tools.shell.grammar import Option, Options, Refused, parse, words_of
 from tools.shell.main import main

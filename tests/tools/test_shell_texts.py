@@ -12,7 +12,8 @@ import pytest
 
 from tests.conformance import servers
 from tests.conformance.runner import APACHE_39_VARIABLE
-from tests.conformance.servers import apache_classpath, free_port
+from tests.conformance.servers import apache_classpath
+from tests.ports import free_port
 from tests.tools import apache_server, shell_cases
 from tests.tools.shell_cases import CASES, DIFFERENCES, NOBODY, Case, Done, printed
 

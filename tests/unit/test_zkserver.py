@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.servers import free_port
+from tests.ports import free_port
 from zkstore.errors import ConfigError
 from zkstore.server import status, zkserver
 
