@@ -82,7 +82,7 @@ class Faults:
     # ---- replicas
 
     def _down(self, node: Node, *, damage: bool = False, disk: Disk | None = None) -> None:
-        if not node.up:
+        if not node.up or self._ended:
             return
         self._world.trace(node, "crash", "damaged" * damage + "another disk" * (disk is not None))
         node.crash(damage=damage, disk=disk)
@@ -201,8 +201,10 @@ class Faults:
     def _interrupt(self, patience: int) -> None:
         world = self._world
         busy = [node for node in world.nodes.values() if node.up and node.tree_links]
+        if self._ended:
+            return
         if not busy:
-            if patience and not self._ended:
+            if patience:
                 world.schedule(5000, self._interrupt, patience - 1)
             return
         world.interrupted_trees += 1
