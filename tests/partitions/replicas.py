@@ -157,9 +157,10 @@ class Ensemble:
         observers: frozenset[int] = frozenset(),
         first: int = 0,
     ) -> None:
-        """first: the one that is up before the others; with the greatest id it leads."""
+        """first: the one that leads at first; of those that vote the one with the greatest id."""
         self.hosts = hosts
         self._first = first
+        self._voters = [number for number in kinds if number not in observers]
         self.folder = folder
         self.replicas = {n: Replica(self, n, kind) for n, kind in kinds.items()}
         lines = {**_BASE, **(settings or {})}
@@ -174,10 +175,9 @@ class Ensemble:
     def __enter__(self) -> Ensemble:
         try:
             if self._first:
-                self.replicas[self._first].start()
-                wait_for(self.replicas[self._first].votes, told=self.tails())
-            for number, replica in self.replicas.items():
-                if number != self._first:
+                self._lead(self._first)
+            for replica in self.replicas.values():
+                if not replica.running:
                     replica.start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -190,6 +190,15 @@ class Ensemble:
     ) -> None:  # fmt: skip
         for replica in self.replicas.values():
             replica.kill()
+
+    def _lead(self, number: int) -> None:
+        """Start as many as a quorum needs: none of them leads without this one's vote."""
+        self.replicas[number].start()
+        wait_for(self.replicas[number].votes, told=self.tails())
+        others = [other for other in self._voters if other != number]
+        for other in others[: len(self._voters) // 2]:
+            self.replicas[other].start()
+        assert self.leader().number == number, self.tails()
 
     def servers(self, *numbers: int) -> str:
         """The connection string of these replicas, of all by default."""

@@ -6,6 +6,8 @@ import dataclasses
 import os
 import socket
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,9 +63,16 @@ def test_the_ready_line_says_where_and_what() -> None:
     assert " ready on [::1]:2181, embedded, " in ready_line(settings, found)
 
 
-def test_the_commit_socket_is_private_and_goes_away(tmp_path: Path) -> None:
-    commit = CommitSocket(tmp_path / "data")
-    assert commit.path.parent == tmp_path / "data" / "zkstore"
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Not too long for a socket's path, wherever the tests run."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_the_commit_socket_is_private_and_goes_away(short_path: Path) -> None:
+    commit = CommitSocket(short_path / "data")
+    assert commit.path.parent == short_path / "data" / "zkstore"
     assert stat.S_IMODE(commit.path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(commit.path.stat().st_mode) == 0o600
     with socket.socket(socket.AF_UNIX) as worker:
@@ -73,11 +82,11 @@ def test_the_commit_socket_is_private_and_goes_away(tmp_path: Path) -> None:
 
 
 def test_the_sockets_of_killed_servers_are_removed_but_not_those_of_live_ones(
-    tmp_path: Path,
+    short_path: Path,
 ) -> None:
-    killed, live = CommitSocket(tmp_path), CommitSocket(tmp_path)
+    killed, live = CommitSocket(short_path), CommitSocket(short_path)
     killed.listening.close()
-    third = CommitSocket(tmp_path)
+    third = CommitSocket(short_path)
     assert set(third.path.parent.iterdir()) == {live.path, third.path}
     live.close()
     third.close()
