@@ -20,7 +20,8 @@ CLIENTS: Final = 0  # connections
 LOAD: Final = 1  # requests that are not answered << 32 | those of them in process
 LARGE: Final = 2  # bytes of large requests that are not answered
 WAITING: Final = 3  # whether requests wait to be taken into process: 0 or 1
-COLUMNS: Final = 4
+YIELDS: Final = 4  # listening sockets that it leaves to the others for a moment
+COLUMNS: Final = 5
 
 ROW_BYTES: Final = 8 * COLUMNS
 _LOW: Final = (1 << 32) - 1
@@ -61,6 +62,15 @@ class Board:
         return sum(numbers) - numbers[self._row]
 
     def clients(self) -> tuple[int, int]:
-        """(this worker's connections, those of the worker that has the fewest)."""
+        """(this worker's connections, those of the worker that has the fewest).
+
+        A worker that yields is not asked: two that yield to each other would leave all waiting.
+        """
         counts = self._columns[CLIENTS]
-        return counts[self._row], min(counts)
+        own = counts[self._row]
+        pairs = zip(counts, self._columns[YIELDS], strict=True)
+        return own, min((count for count, yields in pairs if not yields), default=own)
+
+    def yields(self, more: int) -> None:
+        """Publish that this worker leaves so many more listening sockets to the others."""
+        self._columns[YIELDS][self._row] += more

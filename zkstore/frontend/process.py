@@ -76,13 +76,18 @@ class Acceptor:
         """Publish how many clients this worker has."""
         self._board.put(CLIENTS, clients)
 
+    def _is_back(self) -> None:
+        self._board.yields(-1)
+        self.start()
+
     def _on_readable(self) -> None:
         clients, fewest = self._board.clients()
         if clients > fewest and not self._yielded:
             # Once only: if the emptier worker is busy, the client is not left waiting for it.
             self._yielded = True
             self.stop()
-            self._aio.call_later(_YIELD_S, self.start)
+            self._board.yields(1)
+            self._aio.call_later(_YIELD_S, self._is_back)
             return
         self._yielded = False
         try:
