@@ -24,6 +24,7 @@ YIELDS: Final = 4  # listening sockets that it leaves to the others for a moment
 COLUMNS: Final = 5
 
 ROW_BYTES: Final = 8 * COLUMNS
+_YIELDING_MORE: Final = 4  # connections; more, and a burst of clients would go to one worker
 _LOW: Final = (1 << 32) - 1
 
 
@@ -64,12 +65,11 @@ class Board:
     def clients(self) -> tuple[int, int]:
         """(this worker's connections, those of the worker that has the fewest).
 
-        A worker that yields is not asked: two that yield to each other would leave all waiting.
+        One that yields counts for more than it has: two that yield to each other leave all waiting.
         """
         counts = self._columns[CLIENTS]
-        own = counts[self._row]
         pairs = zip(counts, self._columns[YIELDS], strict=True)
-        return own, min((count for count, yields in pairs if not yields), default=own)
+        return counts[self._row], min(n + _YIELDING_MORE if yields else n for n, yields in pairs)
 
     def yields(self, more: int) -> None:
         """Publish that this worker leaves so many more listening sockets to the others."""
