@@ -118,13 +118,13 @@ async def test_containers_and_nodes_with_a_time_to_live_go(address: str) -> None
 
 @on_loop
 async def test_missing_parents_are_made_the_chroot_with_them(address: str) -> None:
-    async with Client(f"{address}/new/root") as client:
+    async with Client(f"{address}/new/base") as client:
         await client.create("/a/b/", sequential=True, parents=True)
         assert await client.children("/a/b") == ["0000000000"]
         assert await client.children("/") == ["a"]
         await client.create("/a/b/c/d", parents=True)
     async with Client(address) as client:
-        assert await client.children("/new/root/a/b") == ["0000000000", "c"]
+        assert await client.children("/new/base/a/b") == ["0000000000", "c"]
 
 
 @on_loop

@@ -167,9 +167,9 @@ def test_what_a_killed_worker_had_heard_counts(tmp_path: Path) -> None:
         async def run() -> None:
             history = History()
             watcher = await connect(replica.address, history.log("watcher"))
-            await watcher.done(requests.create("/root"))
+            await watcher.done(requests.create("/top"))
             client = await connect(replica.address, history.log("one"), timeout_ms=TIMEOUT_MS)
-            await client.done(requests.create("/root/e", flags=EPHEMERAL))
+            await client.done(requests.create("/top/e", flags=EPHEMERAL))
             await asyncio.sleep(0.8 * TIMEOUT_MS / 1000)
             heard = time.monotonic()
             await client.ask(requests.ping())
@@ -178,7 +178,7 @@ def test_what_a_killed_worker_had_heard_counts(tmp_path: Path) -> None:
             await client.ended()
             wait_for(replica.serves)
             watcher = await connect(replica.address, history.log("watcher again"))
-            while (await watcher.one(requests.exists("/root/e"))).error == 0:
+            while (await watcher.one(requests.exists("/top/e"))).error == 0:
                 await asyncio.sleep(0.01)
             assert (time.monotonic() - heard) * 1000 >= TIMEOUT_MS
             await watcher.close()

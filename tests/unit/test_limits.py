@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from tests.conformance import requests
 from tests.conformance.wire import i32
 from tests.unit.stage import Stage, Transport, bytes_of
-from zkstore.commit.process import Opened, open_writer
+from zkstore.commit.process import Opened
 from zkstore.constants import IPC_MESSAGE_BYTES_MAX, IPC_PIECE_BYTES_MAX
 from zkstore.frontend import worker as workers
 from zkstore.frontend.board import CLIENTS, LARGE, ROW_BYTES, WAITING, Board
@@ -21,7 +19,6 @@ from zkstore.frontend.client import Client
 from zkstore.proto import replies
 from zkstore.records import ipc
 from zkstore.settings import Settings
-from zkstore.storage.disk import Disk
 
 WRITE = requests.set_data("/", b"x")
 READ = requests.exists("/")
@@ -33,15 +30,6 @@ class Pair:
     def __init__(self, opened: Opened, **settings: Any) -> None:
         memory = mmap.mmap(-1, 2 * ROW_BYTES)
         self.stages = [Stage(opened, Settings(**settings), Board(memory, row)) for row in range(2)]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
-    settings = Settings(data_dir=str(tmp_path), disk_reserve_bytes=1 << 20)
-    one = open_writer(settings, Disk())
-    yield one
-    one.reserve.close()
-    one.replica.abandon()
 
 
 def sent_on(stage: Stage) -> int:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.conformance import requests
 from tests.conformance.requests import Request
 from tests.unit.stage import Stage, bytes_of
 from zkstore.commit.ports import Answer, Connection, Port
-from zkstore.commit.process import Opened, open_writer
+from zkstore.commit.process import Opened
 from zkstore.frontend.in_flight import InFlight
 from zkstore.proto import opcodes as op
 from zkstore.proto import replies
 from zkstore.records import ipc
 from zkstore.settings import Settings
-from zkstore.storage.disk import Disk
 
 SET = requests.set_data("/", b"x")
 GET = requests.get_data("/", watch=False)
 SYNC = requests.sync("/")
 LARGE = requests.set_data("/", bytes(2000))
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
-    settings = Settings(data_dir=str(tmp_path), disk_reserve_bytes=1 << 20)
-    one = open_writer(settings, Disk())
-    yield one
-    one.reserve.close()
-    one.replica.abandon()
 
 
 def passed_on(stage: Stage) -> list[list[int]]:
