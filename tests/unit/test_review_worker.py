@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,23 @@ def test_a_connection_that_ends_says_nothing_about_the_others(stage: Stage) -> N
     stage.timers.run()
     (payload,) = (one[2] for one in stage.channel.items() if one[0] == ipc.TOUCHES)
     assert payload[0] == 0 and client.session_id in payload
+
+
+def test_a_request_that_leaves_the_line_touches_its_session(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client sent it long ago, and only waits: it must not expire while it is served."""
+    stage.commit(op.CREATE, b"/n", b"", acls.OPEN_ENCODED, False, 1)
+    stage.worker._adopt(replace(stage.worker.settings, request_throttle_max_requests=1))
+    client, _ = stage.connect()
+    client.data_received(bytes_of(*[requests.set_data("/n", b"x")] * 3))
+    sent_ms = client.heard_ms
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 5)
+    zxid = stage.commit(op.SET_DATA, b"/n", b"x", 1)
+    stage.say(ipc.REPLY, client.number, zxid, [replies.reply(1, zxid, b"")])
+    assert stage.worker.in_process == 1 and stage.worker.queued == 1
+    assert client.heard_ms >= sent_ms + 5000 and client.heard_ms in _reported(stage)
 
 
 def _reported(stage: Stage) -> list[int]:

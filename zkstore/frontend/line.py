@@ -105,7 +105,12 @@ class Line:
         return kind != op.CLOSE_SESSION and self.throttle.is_late(waited_s * 1000)
 
     def passed(self, client: Client, waited_s: float, *, late: bool) -> None:
-        """A request's wait is over."""
+        """A request's wait is over.
+
+        Its session is touched, as by one that comes in: who sent much and waits for its replies
+        does not expire while it is served (reference H5; ZooKeeperServer.submitRequestNow).
+        """
+        client.heard_ms = int(time.monotonic() * 1000)
         waited_ms = waited_s * 1000
         self.waited_ms.add(1, waited_ms)
         if late:
