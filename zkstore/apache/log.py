@@ -112,8 +112,10 @@ class Reader:
         if why.startswith(_WRONG):  # not torn: it was whole once, as its end mark shows
             raise self.damage(offset, why)
         behind = at
+        right_behind = _end_of(piece, at) if why == _NO_END_MARK else -1
         while True:
-            next_at = _next_whole(piece, behind)
+            found = right_behind >= 0 and _is_whole(piece, right_behind)
+            next_at = right_behind if found else _next_whole(piece, behind)
             if next_at is not None:
                 raise self.damage(
                     offset, f"{why or 'zeros'}, but offset {start + next_at} is whole"
@@ -126,12 +128,14 @@ class Reader:
                 continue
             keep = max(behind, len(piece) - _SEARCH_BYTES)
             piece, start, behind, at = piece[keep:] + more, start + keep, 0, 0
+            right_behind -= keep
         if why != _PADDING:
             self.torn = why
 
 
 _SHORT: Final = "short"
 _WRONG: Final = "the record's checksum does not match"
+_NO_END_MARK: Final = "the record has no end mark"
 _PADDING: Final = ""
 _TORN_BY_END: Final = "the record is cut off by the file's end"
 
@@ -151,7 +155,7 @@ def _record_at(piece: bytes, at: int) -> bytes | str:
         return _SHORT
     payload = piece[start:end]
     if piece[end] != _END:
-        return "the record has no end mark"
+        return _NO_END_MARK
     if adler32(payload) != checksum:
         return f"{_WRONG} (zxid {_zxid_of(payload)})"
     return payload
@@ -163,12 +167,22 @@ def _zxid_of(payload: bytes) -> str:
     return f"{_TXN_HEADER.unpack_from(payload)[2]:#x}"
 
 
+def _end_of(piece: bytes, at: int) -> int:
+    """Where the record at `at` ends by its own length."""
+    size: int = _ENTRY.unpack_from(piece, at)[1]
+    return at + _ENTRY.size + size + 1
+
+
+def _is_whole(piece: bytes, at: int) -> bool:
+    found = _record_at(piece, at)
+    return isinstance(found, bytes) and len(found) >= _TXN_HEADER.size
+
+
 def _next_whole(piece: bytes, behind: int) -> int | None:
     """Where a whole record starts that follows `behind`."""
     at = piece.find(_NEXT_RECORD, behind)
     while at >= 0:
-        found = _record_at(piece, at + 1)
-        if isinstance(found, bytes) and len(found) >= _TXN_HEADER.size:
+        if _is_whole(piece, at + 1):
             return at + 1
         at = piece.find(_NEXT_RECORD, at + 1)
     return None
