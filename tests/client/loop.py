@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, ParamSpec
 
 P = ParamSpec("P")
-SECONDS_MAX: Final = 30.0
+SECONDS_MAX: Final = 100.0
 
 
 def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

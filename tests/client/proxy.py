@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
+from tests.ports import free_port
+
 
 class Proxy:
     """Stands between clients and a server on a port of its own."""
@@ -17,7 +19,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._pumps: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = free_port()  # not one that a client of somebody else may get meanwhile
         self.accepted = 0
 
     @property
@@ -27,7 +29,6 @@ class Proxy:
     async def listen(self) -> None:
         """Take connections, on the same port as the last time."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Take no new connections."""

@@ -100,7 +100,7 @@ class Process:
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(START_SECONDS_MAX)
 
 
 def kinds() -> list[str]:

@@ -113,7 +113,7 @@ def test_nothing_waits_for_a_closed_client(embedded: str) -> None:
     waiting = threading.Thread(target=wait)
     waiting.start()
     client.close()
-    waiting.join(10)
+    waiting.join(60)
     assert ended
     with pytest.raises(ClientClosed):
         client.get("/")
@@ -138,11 +138,13 @@ def test_states_end(embedded: str) -> None:
 
 
 def test_a_failed_connect_leaves_no_thread(shared_server: Running) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     client = SyncClient("127.0.0.1:1", operation_timeout_s=0.2)
     with pytest.raises(OperationTimeout):
         client.connect()
     client = SyncClient(shared_server.address, auth=[("no such scheme", b"")])
     with pytest.raises(AuthFailed):
         client.connect()
-    assert threading.active_count() == before
+    # A server in this process has threads of its own, which come and go.
+    left = set(threading.enumerate()) - before
+    assert "zkstore-client" not in {thread.name for thread in left}

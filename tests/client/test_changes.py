@@ -20,7 +20,7 @@ def value(node: Node[bytes] | None) -> bytes | None:
 
 
 async def take(events: Watch, count: int) -> list[tuple[EventType, str]]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         taken = [await anext(events) for _ in range(count)]
     return [(event.type, event.path) for event in taken]
 
@@ -192,7 +192,7 @@ async def test_the_latest_state_is_never_missed(shared_server: Running, chroot: 
                 accepted = proxy.accepted
                 proxy.cut()
                 if dice.random() < 0.5:  # else the next cut may come before it is back
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(60):
                         while proxy.accepted == accepted:
                             await asyncio.sleep(0.005)
         if await writer.exists("/a") is None:

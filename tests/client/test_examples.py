@@ -14,6 +14,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted((ROOT / "docs" / "examples").glob("*.py"))
+SLOW_DISK: Final = "flushing the journal took "  # what a server says that waited for it
 GUIDE: Final = ROOT / "docs" / "client.md"
 
 
@@ -27,10 +28,11 @@ def test_it_prints_what_it_says(example: Path) -> None:
         [sys.executable, str(example)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    complaints = [line for line in ran.stderr.splitlines() if not line.startswith(SLOW_DISK)]
+    assert (ran.returncode, complaints) == (0, [])
     assert ran.stdout.strip() == said.strip()
 
 

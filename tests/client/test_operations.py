@@ -88,7 +88,8 @@ async def test_errors_have_classes(address: str) -> None:
 
 @on_loop
 async def test_kinds_of_nodes(address: str) -> None:
-    async with Client(address) as client:
+    # To close, it waits a third of that for the reply.
+    async with Client(address, session_timeout_ms=60_000) as client:
         first = await client.create("/s-", sequential=True)
         second = await client.create("/s-", ephemeral=True, sequential=True)
         assert int(second.name[2:]) == int(first.name[2:]) + 1

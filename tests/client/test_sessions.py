@@ -8,7 +8,7 @@ import pytest
 
 from tests.client.loop import on_loop
 from tests.client.proxy import Proxy
-from tests.client.servers import Running, kinds, running
+from tests.client.servers import TICK_MS, Running, kinds, running
 from zkstore.client import (
     CREATOR,
     Client,
@@ -21,6 +21,11 @@ from zkstore.client import (
 
 # Nothing is listening there: a refused connection.
 NOBODY = "127.0.0.1:1"
+# Time out soon, but not for a pause of the disk; a client leaves a server that is silent for two
+# thirds of it.
+SHORT_MS = 6000
+# To close, a client waits a third of it for the reply.
+PATIENT_MS = 60_000
 
 
 async def until(client: Client, state: State) -> None:
@@ -33,7 +38,9 @@ async def until(client: Client, state: State) -> None:
 @on_loop
 async def test_a_session_survives_its_connection(shared_server: Running, chroot: str) -> None:
     async with Proxy(shared_server.address) as proxy:
-        async with Client(proxy.address + chroot, auth=[("digest", b"me:secret")]) as client:
+        async with Client(
+            proxy.address + chroot, auth=[("digest", b"me:secret")], session_timeout_ms=PATIENT_MS
+        ) as client:
             session_id = client.session_id
             await client.create("/mine", ephemeral=True, acl=CREATOR)
             for lost in range(3):
@@ -131,7 +138,7 @@ async def test_a_silent_server_is_left(shared_server: Running, chroot: str) -> N
     async with (
         Proxy(shared_server.address) as proxy,
         Proxy(shared_server.address) as other,
-        Client(proxy.address + chroot, session_timeout_ms=1800) as client,
+        Client(proxy.address + chroot, session_timeout_ms=SHORT_MS) as client,
     ):
         node = await client.create("/mine", ephemeral=True)
         client._session._hosts._order = [("127.0.0.1", other.port)]
@@ -145,14 +152,15 @@ async def test_a_silent_server_is_left(shared_server: Running, chroot: str) -> N
 async def test_pings_keep_an_idle_session(shared_server: Running, chroot: str) -> None:
     async with (
         Proxy(shared_server.address) as proxy,
-        Client(proxy.address + chroot, session_timeout_ms=900) as client,
+        Client(proxy.address + chroot, session_timeout_ms=SHORT_MS) as client,
         Client(shared_server.address + chroot) as other,
     ):
         await client.create("/mine", ephemeral=True)
         observation = other.observe("/mine")
         assert await anext(observation) is not None
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.5):  # the session's timeout and two ticks: it would show
+            # The session's timeout and two ticks: it would show.
+            async with asyncio.timeout((SHORT_MS + 2 * TICK_MS) / 1000 + 0.2):
                 await anext(observation)
         assert client.state is State.CONNECTED
         assert proxy.accepted == 1
@@ -161,7 +169,7 @@ async def test_pings_keep_an_idle_session(shared_server: Running, chroot: str) -
 @on_loop
 async def test_an_expired_session_is_final(shared_server: Running, chroot: str) -> None:
     async with Proxy(shared_server.address) as proxy:
-        client = Client(proxy.address + chroot, session_timeout_ms=500)
+        client = Client(proxy.address + chroot, session_timeout_ms=SHORT_MS)
         await client.connect()
         await client.create("/mine", ephemeral=True)
         observation = client.observe("/mine")
@@ -194,7 +202,7 @@ async def test_an_expired_session_is_final(shared_server: Running, chroot: str) 
 @on_loop
 async def test_a_session_survives_its_server(kind: str) -> None:
     with running(kind) as server:
-        async with Client(server.address, session_timeout_ms=20_000) as client:
+        async with Client(server.address, session_timeout_ms=PATIENT_MS) as client:
             session_id = client.session_id
             await client.create("/mine", b"1", ephemeral=True)
             observation = client.observe("/mine")
@@ -248,7 +256,7 @@ async def test_a_call_can_be_given_up(embedded: str) -> None:
 async def test_closing_ends_what_waits(embedded: str) -> None:
     server, _, chroot = embedded.partition("/")
     async with Proxy(server) as proxy:
-        client = Client(f"{proxy.address}/{chroot}", session_timeout_ms=600)
+        client = Client(f"{proxy.address}/{chroot}", session_timeout_ms=3000)
         await client.connect()
         observation = client.observe("/none")
         assert await anext(observation) is None

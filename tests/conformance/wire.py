@@ -20,7 +20,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-RECV_SECONDS_MAX: Final = 10.0
+RECV_SECONDS_MAX: Final = 30.0
+SEND_SECONDS_MAX: Final = 60.0  # many megabytes, to a server whose disk may be slow
 _RECV_BYTES: Final = 65_536
 
 XID_NOTIFICATION: Final = -1
@@ -152,6 +153,7 @@ class Connection:
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are. Raises: ClosedError."""
         try:
+            self._socket.settimeout(SEND_SECONDS_MAX)
             self._socket.sendall(data)
         except ConnectionError as error:
             raise ClosedError from error

@@ -14,6 +14,7 @@ from zkstore.constants import INLINE_DATA_BYTES_MAX
 from zkstore.errors import CorruptionError, StorageFailed, StorageFull
 from zkstore.proto import opcodes as op
 from zkstore.records.txn import Txn
+from zkstore.storage import scan, schema
 from zkstore.storage import writer as lmdb_writing
 from zkstore.storage.disk import Disk
 from zkstore.storage.writer import Writer
@@ -110,6 +111,30 @@ def test_what_was_journaled_counts_though_it_was_never_committed(tmp_path: Path)
     crash(writer)
     again = open_writer(tmp_path)
     assert names(again) == [b"n001", b"n002"]
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("txns_max", "bytes_max", "batches"), [(9, 1 << 20, [5]), (2, 1 << 20, [2, 4, 5]), (9, 1, [])]
+)
+def test_a_replay_is_a_few_lmdb_transactions(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    txns_max: int,
+    bytes_max: int,
+    batches: list[int],
+) -> None:
+    """None is larger than allowed, but for one txn that is so by itself."""
+    writer = open_writer(tmp_path)
+    perform(writer, *children(5, data=b"some"))
+    crash(writer)
+    monkeypatch.setattr(lmdb_writing, "REPLAY_TXNS_MAX", txns_max)
+    monkeypatch.setattr(lmdb_writing, "REPLAY_BYTES_MAX", bytes_max)
+    again = open_writer(tmp_path)
+    assert again.applied == 5 and again.changed_bytes > 0
+    with again.env.begin() as lmdb_txn:
+        kept = [schema.zxid_of(key) for key, _ in scan.items(lmdb_txn, schema.LOG)]
+    assert kept == [0, *(batches or range(1, 6))]
     again.close()
 
 

@@ -267,7 +267,7 @@ def open_replica(
 ) -> Replica:
     """Open `<data_dir>/zkstore` (journal in `<log_dir>/zkstore`), making or recovering it.
 
-    Order:  the caller replays `replay`, then takes a checkpoint (`checkpointer.take`), then serves.
+    Order:  the caller replays `replay`, then serves; all of it is on the device.
     Raises: DirectoryInUse, FormatError, CorruptionError, StorageFull, StorageFailed.
     """
     directory, log_directory = storage_dir(data_dir), storage_dir(log_dir)

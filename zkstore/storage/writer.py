@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import lmdb
@@ -26,6 +26,7 @@ import lmdb
 from zkstore.constants import (
     ACL_BYTES_REMEMBERED_MAX,
     ACL_IDS_MAX,
+    BATCH_REQUESTS_MAX,
     DIGEST_INTERVAL,
     LOG_TRIM_BATCHES_MAX,
 )
@@ -49,7 +50,10 @@ from zkstore.zab.ready import HardState, Proposal, Ready
 
 _PAGE: Final = 4096
 _OVERHEAD_PAGES: Final = 6  # branches, log, free list and meta page of one commit, roughly
-REPLAY_BATCH: Final = 1000
+# One LMDB transaction of a replay. The larger, the fewer pages are written twice; the log keeps it
+# as one value, which is read as a whole.
+REPLAY_TXNS_MAX: Final = 20_000
+REPLAY_BYTES_MAX: Final = 4 << 20
 RECEIVED_DECODED_MAX: Final = 4096  # of a leader's txns, kept until they are applied
 
 
@@ -118,7 +122,8 @@ class Writer:
         self.changed_bytes = 0  # since the last checkpoint, roughly
         self.unlooked_bytes = 0  # since the keeper looked at the disk, at most
         self.hard_state = HardState(replica.accepted_epoch, replica.current_epoch, replica.whole)
-        if not replica.env.stat()["entries"]:
+        self._planted = not replica.env.stat()["entries"]
+        if self._planted:
             with replica.env.begin(write=True) as lmdb_txn:
                 _plant(lmdb_txn)
         self._kept: list[int] = []  # the log is not trimmed behind any of these
@@ -148,7 +153,11 @@ class Writer:
 
         A server alone counts all of it as history: what was flushed may have been acknowledged. A
         member applies what is known to be committed, and keeps the rest as its tail. With a damaged
-        journal it is not whole, and takes no checkpoint, which would hide the damage.
+        journal it is not whole.
+
+        Nobody waits for a checkpoint: what was read back is on the device (Journal.recover), and
+        after a crash is read once more. One is due at once. But the first of all has to be there
+        before anybody writes: a reader of what a crash leaves finds a tree.
         """
         replica = self._replica
         found = record.sort_out(
@@ -167,14 +176,14 @@ class Writer:
             self.tail.extend(found.tail)
             self._unfinished.append((found.tail[-1].zxid, replica.position))
         self._settle((found.tail or ordered or [Proposal(self.applied, b"")])[-1].zxid)
-        for start in range(0, len(ordered), REPLAY_BATCH):
-            self._commit(ordered[start : start + REPLAY_BATCH])
+        for batch in _portions(ordered):
+            self._commit(batch)
+        if replica.replay or self._journal.damage:
+            self.changed_bytes = max(self.changed_bytes, 1)
         replica.replay.clear()
-        if replica.journal_damaged:
-            return len(ordered)
-        done = replica.checkpointer.take(**self._mark())
-        self.changed_bytes = 0
-        self._journal.recycle(done.position)
+        if self._planted and not replica.journal_damaged:
+            done = replica.checkpointer.take(**self._mark())
+            self._journal.recycle(done.position)
         return len(ordered)
 
     # ---- the core's work
@@ -356,8 +365,8 @@ class Writer:
         applied: list[Applied] = []
         try:
             while self._unapplied:
-                applied += self._commit(self._unapplied[:REPLAY_BATCH])
-                del self._unapplied[:REPLAY_BATCH]
+                applied += self._commit(self._unapplied[:BATCH_REQUESTS_MAX])
+                del self._unapplied[:BATCH_REQUESTS_MAX]
         except StorageFull as e:
             self._flush()
             self.stalled = True
@@ -522,6 +531,18 @@ class Writer:
             self._replica.abandon()
             return
         self._replica.close(**self._mark())
+
+
+def _portions(proposals: list[Proposal]) -> Iterator[list[Proposal]]:
+    """Cut into what one LMDB transaction of a replay takes."""
+    start = size = 0
+    for at, proposal in enumerate(proposals):
+        size += len(proposal.txn)
+        if at - start == REPLAY_TXNS_MAX or (size > REPLAY_BYTES_MAX and at > start):
+            yield proposals[start:at]
+            start, size = at, len(proposal.txn)
+    if proposals:
+        yield proposals[start:]
 
 
 def _plant(lmdb_txn: lmdb.Transaction) -> None:
