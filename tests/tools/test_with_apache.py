@@ -123,16 +123,22 @@ def test_many_fuzzy_snapshots(name: str, tmp_path: Path) -> None:
     """A server that takes a snapshot every few txns, killed: any of them leads to its tree."""
     with apache(SERVERS[name], tmp_path / "apache", **{"zookeeper.snapCount": "20"}) as address:
         one = client(address)
+        # The usage is counted anew by who reads a fuzzy snapshot: it stands in another part of it.
+        one.create("/quoted")
+        one.create("/zookeeper/quota/quoted")
+        one.create("/zookeeper/quota/quoted/zookeeper_limits", b"count=1000,bytes=-1")
+        one.create("/zookeeper/quota/quoted/zookeeper_stats", b"count=0,bytes=0")
         for _ in range(3):
             for number in range(60):
-                one.create(f"/f{number}", b"x" * number)
+                one.create(f"/quoted/f{number}", b"x" * number)
             for number in range(0, 60, 2):
-                one.delete(f"/f{number}")
-                one.create(f"/f{number}", b"again")
+                one.delete(f"/quoted/f{number}")
+                one.create(f"/quoted/f{number}", b"again")
             for number in range(60):
-                one.delete(f"/f{number}")
+                one.delete(f"/quoted/f{number}")
         work(one)
         before = seen(one)
+        assert before["/zookeeper/quota/quoted/zookeeper_stats"][0] == b"count=1,bytes=0"
     vanish(one)
     run("import {0} --data-dir {1}", tmp_path / "apache", tmp_path / "mine")
     assert run("snapshot verify {0}", tmp_path / "mine").endswith("no damage\n")
@@ -140,6 +146,31 @@ def test_many_fuzzy_snapshots(name: str, tmp_path: Path) -> None:
         other = client(server.address)
         assert seen(other) == before
         other.stop()
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_what_a_quota_counts_is_counted_by_who_reads_a_snapshot(name: str, tmp_path: Path) -> None:
+    """Source: DataTree.setupQuota. Apache, started on the same files, says the same."""
+    stats = "/zookeeper/quota/a/zookeeper_stats"
+    with zkstore.Server(tmp_path / "mine") as server:
+        one = client(server.address)
+        one.create("/a/b", b"12345", makepath=True)
+        one.create("/zookeeper/quota/a/zookeeper_limits", b"count=9,bytes=9", makepath=True)
+        one.create(stats)
+        one.set(stats, b"count=77,bytes=1")
+        one.stop()
+    run("export {0} --data-dir {1}", tmp_path / "apache", tmp_path / "mine")
+    run("import {0} --data-dir {1}", tmp_path / "apache", tmp_path / "again")
+    assert run("snapshot verify {0}", tmp_path / "again").endswith("no damage\n")
+    with zkstore.Server(tmp_path / "again") as server:
+        one = client(server.address)
+        imported = seen(one)
+        assert imported[stats][0] == b"count=2,bytes=5"
+        one.stop()
+    with apache(SERVERS[name], tmp_path / "apache") as address:
+        one = client(address)
+        assert seen(one) == imported
+        one.stop()
 
 
 @pytest.mark.parametrize("name", SERVERS)

@@ -37,7 +37,7 @@ from zkstore.storage.generation import Generation, building
 from zkstore.storage.loader import Loader, planted
 from zkstore.storage.lock import DirectoryLock
 from zkstore.tree import node as nodes
-from zkstore.tree.apply import Effects, Totals
+from zkstore.tree.apply import Batch, Effects, Totals
 
 SNAPSHOTS_TRIED_MAX: Final = 100
 # Of a session that owns ephemerals but is in no table: the server closes it, and them, soon.
@@ -284,8 +284,19 @@ class _Import:
     def _store(self, loader: Loader, zxid: int) -> None:
         loader.store(self._generation, zxid)
         self._totals = loader.totals
+        self._recount_quotas(zxid)
         self._foreign_names = loader.foreign_names
         self._unknown_acls = loader.unknown_acls
+
+    def _recount_quotas(self, zxid: int) -> None:
+        """As Apache when it has read a snapshot (DataTree.setupQuota): the usage in a fuzzy one is
+        of another moment than the nodes that it counts."""
+        with self._generation.write() as write_txn:
+            batch = Batch(StoredTree(write_txn), self._totals)
+            batch.recount_quotas()
+            write_batch(write_txn, batch)
+            value = txnlog.encode(zxid, self._totals, 0, [])
+            write_txn.put(schema.log_key(zxid), value)
 
     # ---- the log
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Protocol
 
 from zkstore.constants import INLINE_DATA_BYTES_MAX
@@ -277,10 +278,19 @@ class Batch:
         limited, counted = quota.limited_by(path), quota.counted_by(path)
         if limited:
             self.quotas |= {limited}
-        old = self.nodes[path]
-        assert old is not None, path
-        if counted and not nodes.data_id_of(old):
-            count, size = self._usage(counted)
+        if counted:
+            self._recount(counted)
+
+    def recount_quotas(self) -> None:
+        """Fill in every usage node anew."""
+        for prefix in self.quotas:
+            self._recount(prefix)
+
+    def _recount(self, prefix: bytes) -> None:
+        path = quota.stats_path(prefix)
+        old = self.node(path)
+        if old is not None and not nodes.data_id_of(old):
+            count, size = self._usage(prefix)
             text = quota.encode({b"count": count, b"bytes": size})
             self._set_usage(path, old, quota.with_text(old, path, text))
 
@@ -290,13 +300,13 @@ class Batch:
         own = {p: v for p, v in self.nodes.items() if p == top or p.startswith(below)}
         if top not in own:
             own[top] = self.node(top)
-        lengths = [nodes.unpack(value)[nodes.DATA_LENGTH] for value in own.values() if value]
-        lengths += [
-            nodes.unpack(value)[nodes.DATA_LENGTH]
-            for path, value in self._source.descendants(top)
-            if path not in own
-        ]
-        return len(lengths), sum(lengths)
+        stored = (v for p, v in self._source.descendants(top) if p not in own)
+        count = size = 0
+        for value in chain(own.values(), stored):
+            if value:
+                count += 1
+                size += nodes.unpack(value)[nodes.DATA_LENGTH]
+        return count, size
 
     def _set_acl(self, body: Body) -> Result:
         path, acl, aversion = body
