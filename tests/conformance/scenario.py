@@ -40,7 +40,8 @@ Address = tuple[str, int]
 SUPER: Final = b"super:secret"
 """What the servers' superDigest setting is the digest of."""
 
-CLOSE_SECONDS_MAX: Final = 10.0
+FRAME_SECONDS_MAX: Final = 60.0
+"""For what is sure to come."""
 XID_HARNESS: Final = 1_000_000
 """Of the harness's own requests, whose replies stay out of the transcript."""
 
@@ -183,11 +184,11 @@ class Client:
         for line in sorted(lines) if unordered else lines or ["no events"]:
             self._log("<", line)
 
-    def event(self, seconds: float = 10.0) -> None:
+    def event(self, seconds: float = FRAME_SECONDS_MAX) -> None:
         """Wait for one frame that comes by itself."""
         self._log("<", self._read(False, seconds)[0])
 
-    def expect_close(self, seconds: float = CLOSE_SECONDS_MAX, *, unordered: bool = False) -> None:
+    def expect_close(self, seconds: float = FRAME_SECONDS_MAX, *, unordered: bool = False) -> None:
         """Note everything up to the end of the connection."""
         lines = []
         xid: int | None = 0
@@ -234,7 +235,7 @@ class Client:
         self._next_xid += 1
         return self._next_xid - 1
 
-    def _read(self, unordered: bool, seconds: float = 10.0) -> tuple[str, int | None]:
+    def _read(self, unordered: bool, seconds: float = FRAME_SECONDS_MAX) -> tuple[str, int | None]:
         """The next frame as text and its xid; ("closed" | "nothing", None) when there is none."""
         try:
             payload = self.connection.recv(seconds)
@@ -442,7 +443,7 @@ def _ask(connection: Connection, request: Request) -> bytes:
             return reply
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Poll until a condition holds. Raises: AssertionError after the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():

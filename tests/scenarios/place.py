@@ -26,11 +26,11 @@ from tests.invariants.replica import TICK_MS, Replica, wait_for
 from tests.ports import free_port
 from zkstore.settings import Settings
 
-SHORT_SECONDS = 1.5
-"""The session timeout of clients that are going to vanish."""
+SHORT_SECONDS = 6.0
+"""The session timeout of clients that are going to vanish: soon, but not by a pause of the disk."""
 
 _RETRY = {"max_tries": -1, "delay": 0.05, "backoff": 1.5, "max_delay": 0.3, "max_jitter": 0.1}
-_THREAD_SECONDS_MAX = 60.0
+_THREAD_SECONDS_MAX = 90.0
 
 
 class Place(Protocol):
@@ -146,7 +146,7 @@ def _started(hosts: str, timeout_seconds: float, stack: ExitStack) -> KazooClien
     )
     stack.callback(client.close)
     stack.callback(client.stop)
-    client.start(timeout=20)
+    client.start(timeout=60)
     return client
 
 

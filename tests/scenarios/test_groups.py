@@ -26,7 +26,7 @@ def test_one_leads_and_another_follows_it(place: Place, clients: Clients, root: 
 
     def lead(client: KazooClient) -> None:
         leaders.append(names[client])
-        retire.wait(60)
+        retire.wait(100)
 
     def campaign(client: KazooClient) -> None:
         try:

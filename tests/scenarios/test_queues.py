@@ -68,18 +68,18 @@ def _start_anew(client: KazooClient) -> None:
     """End the session, so that what it had taken is given again."""
     wait_until(lambda: client.connected)
     client.stop()
-    client.start(timeout=20)
+    client.start(timeout=60)
 
 
 def test_what_a_vanished_consumer_held_is_given_again(clients: Clients, root: str) -> None:
     producer = clients.one()
     producer.LockingQueue(root).put(b"work")
     held = clients.member()
-    assert held.client.LockingQueue(root).get(timeout=20) == b"work"
+    assert held.client.LockingQueue(root).get(timeout=60) == b"work"
     second = producer.LockingQueue(root)
     assert second.get(timeout=0.1) is None
     held.vanish()
     got: list[bytes] = []
-    with Work(lambda: got.append(second.get(timeout=30))):
+    with Work(lambda: got.append(second.get(timeout=60))):
         pass
     assert got == [b"work"] and second.consume()

@@ -29,7 +29,7 @@ def w1_create_session_from_a_client(s: Scenario) -> None:
     client = s.client()
     client.send(r.raw(r.OPCODES["createSession"], b"\0\0\x27\x10", "10000 ms"))
     s.note(f"the answer has {len(client.connection.recv())} bytes")
-    client.expect_close()
+    client.expect_close(10)
 
 
 @scenario
