@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from tests.ports import free_ports
-from tests.quorum.voter import LOCALHOST, PRODUCTION, Voter, bounded, membership, until
+from tests.quorum.voter import (
+    LOCALHOST,
+    PRODUCTION,
+    Voter,
+    bounded,
+    is_connected,
+    membership,
+    until,
+)
 from zkstore.constants import ELECTION_STRANGERS_MAX, NOTIFICATION_BYTES_MAX
 from zkstore.proto.quorum import (
     ElectionDecoder,
@@ -98,11 +106,6 @@ def port_of(sid: int, members: Membership, heard: list[object], **settings: Any)
     return ElectionPort(made, members, lambda *message: heard.append(message))
 
 
-def is_connected(port: ElectionPort, sid: int) -> bool:
-    peer = port._peers.get(sid)
-    return peer is not None and peer.connection is not None
-
-
 def hello_of(sid: int, members: Membership) -> bytes:
     address = members.members[sid].addresses[0]
     return encode_hello(sid, address.host, address.election_port)
@@ -116,6 +119,8 @@ def test_members_elect_lose_and_find_each_other() -> None:
         assert {v.election.vote.leader for v in voters.values()} == {3}
         assert voters[4].election.role == Role.OBSERVING
         voters.pop(3).stop()
+        for voter in voters.values():
+            await voter.forget(3)
         for voter in voters.values():
             voter.election.look(5, 0)
         await until(lambda: all(v.election.role for v in voters.values()))
@@ -318,7 +323,9 @@ def test_strangers_are_heard_and_answered_but_not_any_number_of_them() -> None:
             await Side.dial(members, 2, encode_hello(100 + n, "a", 1))
             for n in range(ELECTION_STRANGERS_MAX - 2)
         ]
-        await until(lambda: is_connected(port, 100 + ELECTION_STRANGERS_MAX - 3))
+        await until(
+            lambda: all(is_connected(port, 100 + n) for n in range(ELECTION_STRANGERS_MAX - 2))
+        )
         one_more = await Side.dial(members, 2, encode_hello(1000, "a", 1))
         assert await one_more.closed()
         great.close()

@@ -55,6 +55,11 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(STEP_S)
 
 
+def is_connected(port: ElectionPort, sid: int) -> bool:
+    peer = port._peers.get(sid)
+    return peer is not None and peer.connection is not None
+
+
 class Voter:
     """One member; `heard` keeps what came in."""
 
@@ -90,6 +95,10 @@ class Voter:
             now = loop.time()
             self.election.tick((now - last) * 1000)
             last = now
+
+    async def forget(self, sid: int) -> None:
+        """Wait until all is heard that a member had said before its end."""
+        await until(lambda: not is_connected(self.port, sid))
 
     def stop(self) -> None:
         if self._task is not None:

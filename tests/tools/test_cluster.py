@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import re
 import select
 import signal
@@ -24,6 +25,8 @@ from tools.cluster import View, behind, headline, table
 from zkstore.client import NodeExists, SyncClient
 
 SECONDS_MAX: Final = 60.0
+# Below those that tests/ports.py gives and those that the kernel gives to who dials.
+BASE_PORTS: Final = range(8_000, 11_700)
 COMMAND: Final = [sys.executable, "-m", "zkstore", "cluster"]
 
 
@@ -63,7 +66,7 @@ def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str
 
 def base_port() -> int:
     """One from which all ports of three replicas are free."""
-    for base in range(20_000 + os.getpid() % 10_000, 60_000, 7):
+    for base in random.SystemRandom().sample(BASE_PORTS, len(BASE_PORTS)):
         ports = [base + above + node for above in (0, 100, 200) for node in range(3)]
         if all(_is_free(port) for port in ports):
             return base
@@ -91,6 +94,7 @@ class Cluster:
             text=True,
         )
         self.told: list[dict[str, Any]] = []
+        self.roles: dict[int, str] = {}  # as they were told last
         self._more = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -98,7 +102,10 @@ class Cluster:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             with self._more:
-                self.told.append(json.loads(line))
+                told = json.loads(line)
+                self.told.append(told)
+                if "sid" in told:
+                    self.roles[told["sid"]] = told["role"]
                 self._more.notify_all()
 
     def wait_for(self, is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -114,6 +121,21 @@ class Cluster:
             told = self.told[found[0]]
             del self.told[: found[0] + 1]
             return told
+
+    def settled(self) -> int:
+        """Who leads, once the others follow; what was told so far is forgotten."""
+
+        def look() -> bool:
+            return sorted(self.roles.values()) == ["follower", "follower", "leader"]
+
+        with self._more:
+            assert self._more.wait_for(look, SECONDS_MAX), self.told
+            self.told.clear()
+            return next(sid for sid, role in self.roles.items() if role == "leader")
+
+    def pid(self, sid: int) -> int:
+        """By the first that is told of a replica."""
+        return int(self.wait_for(lambda told: told.get("sid") == sid)["pid"])
 
     def leader(self) -> int:
         return int(self.wait_for(lambda told: "leader" in told)["leader"])
@@ -175,10 +197,8 @@ def test_an_ensemble_is_kept_and_its_dead_stay_dead(start: Start, tmp_path: Path
 
 def test_a_leader_that_died_is_replaced(start: Start) -> None:
     ensemble = start()
-    pids = {}
-    for sid in (1, 2, 3):
-        pids[sid] = ensemble.role(sid, "starting")["pid"]
-    dead = ensemble.leader()
+    pids = {sid: ensemble.pid(sid) for sid in (1, 2, 3)}
+    dead = ensemble.settled()
     os.kill(pids[dead], signal.SIGKILL)
     ensemble.role(dead, "died (-9)")
     assert ensemble.leader() != dead
@@ -190,8 +210,8 @@ def test_a_leader_that_died_is_replaced(start: Start) -> None:
 
 def test_what_died_is_started_again_if_asked(start: Start) -> None:
     ensemble = start("--restart")
-    pid = ensemble.role(1, "starting")["pid"]
-    ensemble.leader()
+    pid = ensemble.pid(1)
+    ensemble.settled()
     os.kill(pid, signal.SIGKILL)
     ensemble.role(1, "died (-9)")
     told = ensemble.wait_for(lambda told: told.get("sid") == 1 and told["role"] == "follower")

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from tools.shell.main import main
 from zkstore.client import Acl, Perms, Stat, SyncClient
 from zkstore.errors import Code
 
-SECONDS_MAX: Final = 30.0
+SECONDS_MAX: Final = 60.0
 OPTIONS: Final = Options((Option("s", "stat"), Option("w", "watch"), Option("v", "v", True)))
 ONE_OF: Final = Options((Option("n", "num", True), Option("b", "bytes", True)), True, True)
 
@@ -367,16 +368,22 @@ class Terminal:
         return shown
 
     def interrupted(self) -> int:
-        """Its exit code. A signal between two waits for a key is seen at the next one only."""
+        """Its exit code. A signal between two waits for a key is seen at the next one only; one
+        more while it ends would end it otherwise."""
         deadline = time.monotonic() + SECONDS_MAX
         while self._process.poll() is None:
             assert time.monotonic() < deadline
-            self._process.send_signal(signal.SIGINT)
+            if self._waits_for_a_key():
+                self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(0.2)
+                self._process.wait(2)
             except subprocess.TimeoutExpired:
                 continue
         return self._process.returncode
+
+    def _waits_for_a_key(self) -> bool:
+        """Each by itself, not for a line: as readline does, and nobody else."""
+        return not termios.tcgetattr(self._ours)[3] & termios.ICANON
 
     def end(self) -> int:
         return self._process.wait(SECONDS_MAX)
