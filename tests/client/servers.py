@@ -1,7 +1,8 @@
 """Servers that a test can stop and start again: zkstore in both forms, and Apache ZooKeeper.
 
 Owns:   the server's process or thread, its port and its data directory.
-Design: every kind gets the same settings, with ticks short enough to see sessions expire.
+Design: every kind gets the same settings, with ticks short enough to see sessions expire. None
+        flushes what it writes: a pause of the disk is not the clients' matter.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SETTINGS: Final = {
     "maxClientCnxns": "0",
     "extendedTypesEnabled": "true",
     "admin.enableServer": "false",
+    "forceSync": "no",
     "znode.container.checkIntervalMs": "200",
     "clientPortAddress": "127.0.0.1",
 }
@@ -55,6 +57,7 @@ class Embedded:
             max_session_timeout_ms=60_000,
             max_client_cnxns=0,
             container_check_interval_ms=200,
+            force_sync=False,
         )
         self._server = zkstore.Server(home / "data", port=free_port(), settings=settings)
         self.address = self._server.address
