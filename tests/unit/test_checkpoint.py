@@ -242,12 +242,12 @@ def test_whoever_waits_is_told(setting: Setting) -> None:
     told = threading.Event()
     setting.checkpointer.on_done = told.set
     setting.checkpointer.begin(**MARK)
-    assert told.wait(10)
+    assert told.wait(60)
     assert setting.checkpointer.wait() is not None
     told.clear()
     setting.disk.flush_fails = True
     setting.checkpointer.begin(**MARK)
-    assert told.wait(10)
+    assert told.wait(60)
     with pytest.raises(StorageFailed):
         setting.checkpointer.wait()
 
@@ -258,11 +258,11 @@ def test_who_is_told_finds_it_done(setting: Setting) -> None:
 
     def tell() -> None:
         told.set()
-        polling.wait(10)
+        polling.wait(60)
 
     setting.checkpointer.on_done = tell
     setting.checkpointer.begin(**MARK)
-    assert told.wait(10)
+    assert told.wait(60)
     threading.Timer(0.05, polling.set).start()
     assert setting.checkpointer.poll() is not None
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -280,7 +280,7 @@ def test_a_reader_in_another_process_sees_what_is_committed(tmp_path: Path) -> N
             process.stdin.flush()
             assert process.stdout.readline().strip() == value.decode()
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     replica.abandon()
 
 
@@ -367,10 +367,18 @@ def test_after_a_refusal_the_lock_is_free(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
+    def descriptors() -> set[tuple[str, str]]:
+        """With what they are of: what others leave behind may be closed at any time."""
+        found = set()
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                found.add((fd, os.readlink(f"/proc/self/fd/{fd}")))
+            except FileNotFoundError:
+                pass  # that of the listing itself
+        return found
 
     open_at(tmp_path).abandon()
+    gc.collect()
     before = descriptors()
     replica = open_at(tmp_path)
     replica.journal.append(bytes(2 * SEGMENT_BYTES))
@@ -384,7 +392,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
             open_at(tmp_path)
         finally:
             holder.abandon()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 # ---- the reserve
@@ -478,11 +486,20 @@ def test_no_reserve_is_always_there(data_file: Path) -> None:
 
 
 def test_the_real_reserve_costs_no_time_and_lmdb_uses_it(tmp_path: Path) -> None:
+    class Unwritten(Disk):
+        """Space is asked for, not written and not waited for."""
+
+        def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+            raise AssertionError("written")
+
+        def flush(self, fd: int) -> None:
+            raise AssertionError("flushed")
+
+        fsync = flush
+
     replica = open_at(tmp_path)
-    reserve = Reserve(replica.path, Disk(), 64 << 20)
-    start = time.perf_counter()
+    reserve = Reserve(replica.path, Unwritten(), 64 << 20)
     assert reserve.ensure(8192)
-    assert time.perf_counter() - start < 0.5
     size = replica.path.stat().st_size
     for n in range(100):
         put(replica, b"%d" % n, bytes(4000))

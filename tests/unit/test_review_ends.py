@@ -87,10 +87,10 @@ def test_no_session_expires_right_after_a_stall(
         server = CommitServer(settings, open_writer(settings, Disk()), asyncio.get_running_loop())
         tracker = server.loop.sessions.tracker
         tracker.add(7, 4000, int(time.monotonic() * 1000))
-        clock = time.monotonic
+        began = time.monotonic()
         left = []
         for seconds in (60.0, 60.25):
-            monkeypatch.setattr(time, "monotonic", lambda since=seconds: clock() + since)
+            monkeypatch.setattr(time, "monotonic", lambda now=began + seconds: now)
             server.keeper._beat()
             server.loop.turn()
             left.append(len(tracker.sessions))

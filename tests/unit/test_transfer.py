@@ -178,7 +178,7 @@ def test_a_worker_reads_the_old_tree_until_it_is_told(leader: Writer, tmp_path: 
     writer.switch(2, zxid=13, whole=True)
     assert ask("look") == "2 3"
     assert ask("reopen") == f"13 {len(names(leader))}"
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     writer.close()
 
@@ -289,7 +289,7 @@ class Ended:
         self._future.set_result((done, failed))
 
     async def wait(self) -> tuple[dict[str, Any], str]:
-        return await asyncio.wait_for(self._future, 30)
+        return await asyncio.wait_for(self._future, 90)
 
 
 def send_job(folder: Path) -> dict[str, Any]:
