@@ -7,10 +7,12 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A slow machine is no failure; what was found is printed so that it can be repeated.
-settings.register_profile("zkstore", deadline=None, print_blob=True)
+settings.register_profile(
+    "zkstore", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 settings.load_profile("zkstore")
 
 # A test that does not end shall fail by a MemoryError, not take the machine down with it. Shared

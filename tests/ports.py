@@ -1,41 +1,55 @@
-"""Ports for servers that tests start, and start again.
-
-Invariants:
-  1. Once: no port is given twice, so that one whose server is down for a moment is nobody else's;
-     pytest-xdist's workers give ports of their own, for the same reason.
-"""
+"""Ports for servers that tests start, and start again."""
 
 from __future__ import annotations
 
-import os
 import random
 import socket
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-_WORKERS: Final = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS: Final = range(12_000, 32_000)[_WORKER::_WORKERS]
-_given: set[int] = set()
+_FIRST: Final = 12_000
+_LAST: Final = 32_000
+_BLOCK: Final = 64  # ports that a process takes for itself in one go
+_RANDOM: Final = random.SystemRandom()  # hypothesis gives every process the same random numbers
+_marks: list[socket.socket] = []  # each says whose a block is, for as long as the process lives
+
+
+def _blocks() -> Iterator[range]:
+    """Blocks of ports that no other process of tests has."""
+    firsts = range(_FIRST, _LAST, _BLOCK)
+    for first in _RANDOM.sample(firsts, len(firsts)):
+        if sys.platform == "linux":  # elsewhere there are no names without a file
+            mark = socket.socket(socket.AF_UNIX)
+            try:
+                mark.bind(f"\0zkstore-test-ports-{first}")
+            except OSError:
+                mark.close()
+                continue
+            _marks.append(mark)
+        yield range(first, first + _BLOCK)
+
+
+_ports: Final = (port for block in _blocks() for port in block)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at this moment, all different.
+    """Ports that nobody has at this moment, all different; none is given twice.
 
-    They lie below those that the kernel gives to who dials, so that none is taken that way.
+    A server that is down has its port still: no other test is given it. They lie below those that
+    the kernel gives to who dials, so that none is taken that way.
     """
-    if len(_given) > len(_PORTS) // 2:
-        _given.clear()
     sockets: list[socket.socket] = []
-    for port in random.sample(_PORTS, min(100 * count, len(_PORTS))):
-        if len(sockets) < count and port not in _given:
-            with suppress(OSError):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
+    for port in _ports:
+        with suppress(OSError):
+            sockets.append(socket.create_server(("127.0.0.1", port)))
+        if len(sockets) == count:
+            break
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
     assert len(ports) == count
-    _given.update(ports)
     return ports
 
 

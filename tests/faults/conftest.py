@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.bystander import UNFLUSHED
 from tests.invariants.replica import Replica
 
 SESSIONLESS_MS = 1000
@@ -13,7 +14,7 @@ SESSIONLESS_MS = 1000
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    settings = {"nio.sessionlessCnxnTimeout": str(SESSIONLESS_MS)}
+    settings = {**UNFLUSHED, "nio.sessionlessCnxnTimeout": str(SESSIONLESS_MS)}
     with Replica(tmp_path_factory.mktemp("faults"), 2, settings) as replica:
         yield replica
 

@@ -22,7 +22,7 @@ from tests.conformance.wire import (
     frame,
     i32,
 )
-from tests.faults.bystander import Bystanders, ask, error_of, payload
+from tests.faults.bystander import ANSWER_SECONDS, Bystanders, ask, error_of, payload
 from tests.faults.conftest import SESSIONLESS_MS
 from tests.invariants.replica import Replica, wait_for
 
@@ -31,7 +31,7 @@ CONNECTION_LOSS = -4
 UNIMPLEMENTED = -6
 
 
-def ends(connection: Connection, seconds: float = 10.0) -> list[bytes]:
+def ends(connection: Connection, seconds: float = ANSWER_SECONDS) -> list[bytes]:
     """The frames that still come until the server closes the connection."""
     frames = []
     while True:
@@ -67,7 +67,7 @@ def test_garbage_after_the_handshake(unhurt: Replica) -> None:
     rng = random.Random(7)
     with Bystanders(unhurt):
         for _ in range(150):
-            connection = unhurt.connect(timeout_ms=1000)
+            connection = unhurt.connect()
             frames = []
             for _ in range(rng.randrange(1, 10)):
                 opcode = rng.choice((*requests.NAMES, rng.randrange(-50, 200)))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from tests.conformance import requests
 from tests.conformance.wire import Connection
-from tests.faults.bystander import ask, error_of
+from tests.faults.bystander import UNFLUSHED, ask, error_of
 from tests.faults.test_floods import greeted
 from tests.invariants.replica import Replica
 
 TOKENS = 20
 FLOOD = 60
 SETTINGS = {
+    **UNFLUSHED,
     "connection_throttle_tokens": str(TOKENS),
     "connection_throttle_fill_time": "2000000000",  # ms: none comes back during the test
 }

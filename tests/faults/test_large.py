@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conformance import requests
 from tests.conformance.requests import EPHEMERAL, SEQUENTIAL
 from tests.conformance.wire import Connection, Reader, connect_request
-from tests.faults.bystander import Bystanders, ask, error_of, payload
+from tests.faults.bystander import UNFLUSHED, Bystanders, ask, error_of, payload
 from tests.invariants.history import DELETED, read_names
 from tests.invariants.replica import Replica
 
@@ -19,16 +19,14 @@ FRAME_BYTES_MAX = 0xFFFFF
 
 
 def fill(connection: Connection, parent: str, count: int) -> None:
-    """Ephemerals of this connection's session, in multis."""
+    """Ephemerals of this connection's session, in multis, one at a time: it is heard meanwhile."""
     ask(connection, requests.create(parent))
     for start in range(0, count, AT_ONCE):
         some = (
             requests.create(f"{parent}/{number}", flags=EPHEMERAL)
             for number in range(start, start + AT_ONCE)
         )
-        connection.send(payload(requests.multi(*some)))
-    for _ in range(0, count, AT_ONCE):
-        assert error_of(connection.recv(60)) == 0
+        assert error_of(ask(connection, requests.multi(*some), 60)) == 0
 
 
 def deletions(watcher: Connection, count: int) -> set[int]:
@@ -45,7 +43,7 @@ def deletions(watcher: Connection, count: int) -> set[int]:
 
 def test_a_session_with_a_hundred_thousand_ephemerals(tmp_path: Path) -> None:
     """It closes in one txn, watchers see every deletion, and it stays closed over a crash."""
-    with Replica(tmp_path, 2) as replica:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
         owner = replica.connect(timeout_ms=60_000)
         watcher = replica.connect(timeout_ms=60_000)
         fill(owner, "/many", EPHEMERALS)
@@ -68,9 +66,9 @@ def test_a_session_with_a_hundred_thousand_ephemerals(tmp_path: Path) -> None:
 
 def test_such_a_session_expires_over_a_restart(tmp_path: Path) -> None:
     """Nobody closes it: the server does, after the client's timeout."""
-    with Replica(tmp_path, 2) as replica:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
         owner = Connection(replica.address)
-        owner.handshake(connect_request(timeout_ms=3000))
+        owner.handshake(connect_request(timeout_ms=4000))
         fill(owner, "/many", EPHEMERALS // 5)
         replica.kill_all()
         owner.close()
@@ -79,7 +77,7 @@ def test_such_a_session_expires_over_a_restart(tmp_path: Path) -> None:
         watcher = replica.connect()
         started = time.monotonic()
         while ask(watcher, requests.exists("/many"))[-12:-8] != bytes(4):  # numChildren
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 60
             time.sleep(0.05)
         assert error_of(ask(watcher, requests.delete("/many"))) == 0
         watcher.close()
@@ -88,12 +86,13 @@ def test_such_a_session_expires_over_a_restart(tmp_path: Path) -> None:
 def test_ephemerals_with_long_paths(tmp_path: Path) -> None:
     """All paths together are many times a frame, and more than a closeSession txn lists."""
     name = "x" * 8000
-    with Replica(tmp_path, 2) as replica, Bystanders(replica):
-        owner, watcher = replica.connect(), replica.connect()
+    with Replica(tmp_path, 2, UNFLUSHED) as replica, Bystanders(replica):
+        owner = replica.connect()
         ask(owner, requests.create("/long"))
         for number in range(500):
             created = ask(owner, requests.create(f"/long/{number}{name}", flags=EPHEMERAL))
             assert error_of(created) == 0
+        watcher = replica.connect()
         ask(watcher, requests.add_watch("/long", RECURSIVE))
         closed = Reader(ask(owner, requests.close_session(), 30))
         closed.i32()
@@ -104,7 +103,7 @@ def test_ephemerals_with_long_paths(tmp_path: Path) -> None:
 
 def test_a_txn_larger_than_a_frame(tmp_path: Path) -> None:
     """A multi of as many sequential creates as a frame holds: each name grows by ten digits."""
-    with Replica(tmp_path, 2) as replica:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
         connection = replica.connect()
         ask(connection, requests.create("/s"))
         create = requests.create("/s/", flags=SEQUENTIAL)

@@ -9,7 +9,14 @@ from typing import Any
 
 from tests.conformance import requests
 from tests.conformance.wire import ClosedError, Connection
-from tests.faults.bystander import Bystanders, ask, error_of, payload
+from tests.faults.bystander import (
+    ANSWER_SECONDS,
+    UNFLUSHED,
+    Bystanders,
+    ask,
+    error_of,
+    payload,
+)
 from tests.invariants.replica import Replica, lives, wait_for
 from zkstore.admin_socket import path_of
 from zkstore.storage.env import open_reader
@@ -22,7 +29,7 @@ LARGE = payload(requests.set_data("/large", b"x" * 20_000))
 def admin(replica: Replica, word: str, *arguments: str) -> Any:
     """The answer of the admin socket."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(ANSWER_SECONDS)
         connection.connect(str(path_of(str(replica.data_dir))))
         connection.sendall(json.dumps({"do": word, "arguments": arguments}).encode() + b"\n")
         with connection.makefile("rb") as answers:
@@ -59,7 +66,7 @@ def kill_and_wait(replica: Replica, victim: int) -> None:
 
 
 def test_a_change_reaches_all_workers_at_once(tmp_path: Path) -> None:
-    with Replica(tmp_path, WORKERS) as replica, Bystanders(replica):
+    with Replica(tmp_path, WORKERS, UNFLUSHED) as replica, Bystanders(replica):
         first = replica.connect()
         ask(first, requests.create("/large"))
         assert are_served(replica) == {True}
@@ -77,7 +84,7 @@ def test_a_change_reaches_all_workers_at_once(tmp_path: Path) -> None:
 
 
 def test_a_change_outlives_workers_and_the_commit_process(tmp_path: Path) -> None:
-    with Replica(tmp_path, WORKERS) as replica:
+    with Replica(tmp_path, WORKERS, UNFLUSHED) as replica:
         first = replica.connect()
         ask(first, requests.create("/large"))
         first.close()
@@ -99,7 +106,7 @@ def test_a_change_outlives_workers_and_the_commit_process(tmp_path: Path) -> Non
 def test_a_limit_of_requests_is_changed_under_load(tmp_path: Path) -> None:
     """The throttle is switched on, tightened and switched off while everybody goes on."""
     count = 150
-    with Replica(tmp_path, 2) as replica, Bystanders(replica) as bystanders:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica, Bystanders(replica) as bystanders:
         greedy = replica.connect()
         ask(greedy, requests.create("/large"))
         for most in ("2", "100", "1", "0", "2", "0"):

@@ -18,8 +18,15 @@ from tests.conformance.wire import (
     DeadlineError,
     connect_request,
 )
-from tests.faults.bystander import Bystanders, ask, error_of, payload
-from tests.invariants.replica import TICK_MS, Replica, cpu_seconds, lives, wait_for
+from tests.faults.bystander import UNFLUSHED, Bystanders, ask, error_of, payload
+from tests.invariants.replica import (
+    TICK_MS,
+    Replica,
+    cpu_seconds,
+    is_dying,
+    lives,
+    wait_for,
+)
 
 CLIENTS = 12
 
@@ -34,6 +41,11 @@ class Session:
         request = connect_request(timeout_ms=30_000)
         self.session: ConnectResponse = self.connection.handshake(request)
         assert error_of(ask(self.connection, requests.create(self.path, flags=EPHEMERAL))) == 0
+
+    @property
+    def port(self) -> int:
+        """The client's."""
+        return int(self.connection._socket.getsockname()[1])
 
     def is_cut(self) -> bool:
         """Whether the connection has ended."""
@@ -59,27 +71,44 @@ class Session:
         self.connection.close()
 
 
+def shared_out(replica: Replica) -> list[Session]:
+    """Sessions, so many that every worker has some."""
+    sessions: list[Session] = []
+    while len(sessions) < CLIENTS or not all(map(replica.client_ports, replica.workers())):
+        assert len(sessions) < 20 * CLIENTS, "some worker gets none"
+        sessions.append(Session(replica, f"session{len(sessions)}"))
+    return sessions
+
+
+def those_of(replica: Replica, worker: int, sessions: list[Session]) -> list[Session]:
+    """The sessions whose connections this worker has."""
+    ports = replica.client_ports(worker)
+    return [one for one in sessions if one.port in ports]
+
+
 def test_a_killed_worker_takes_only_its_connections(tmp_path: Path) -> None:
-    with Replica(tmp_path, 3) as replica:
-        sessions = [Session(replica, f"session{number}") for number in range(CLIENTS)]
+    with Replica(tmp_path, 3, UNFLUSHED) as replica:
+        sessions = shared_out(replica)
         commit = replica.commit()
-        for _ in range(3):
+        for number in range(1, 4):
             victim = replica.workers()[0]
+            its = those_of(replica, victim, sessions)
             replica.kill(victim)
             wait_for(lambda: not lives(victim))  # noqa: B023
             cut = [one for one in sessions if one.is_cut()]
-            assert 0 < len(cut) < CLIENTS
+            assert cut == its
             for one in cut:
                 one.come_back()
-            wait_for(lambda: len(replica.workers()) == 3)
-            wait_for(lambda: replica.output.count("all processes are ready again"))
+            wait_for(lambda: replica.output.count("all processes are ready again") == number)  # noqa: B023
+            assert len(replica.workers()) == 3
+        assert len(its) < len(sessions)
         assert replica.commit() == commit
         for one in sessions:
             one.close()
 
 
 def test_a_killed_commit_process_restarts_the_replica(tmp_path: Path) -> None:
-    with Replica(tmp_path, 2) as replica:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
         sessions = [Session(replica, f"session{number}") for number in range(CLIENTS)]
         replica.kill(replica.commit())
         wait_for(lambda: all(one.is_cut() for one in sessions))
@@ -92,7 +121,7 @@ def test_a_killed_commit_process_restarts_the_replica(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stopped", ["none", "worker", "commit"])
 def test_a_killed_supervisor_leaves_nothing(tmp_path: Path, stopped: str) -> None:
     """All is gone within a second, a stopped process too; a new server starts at once."""
-    with Replica(tmp_path, 2) as replica:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
         session = Session(replica, "session")
         pids = replica.pids()
         if stopped == "worker":
@@ -101,8 +130,9 @@ def test_a_killed_supervisor_leaves_nothing(tmp_path: Path, stopped: str) -> Non
             os.kill(replica.commit(), signal.SIGSTOP)
         os.kill(replica.supervisor, signal.SIGKILL)
         killed = time.monotonic()
-        wait_for(lambda: not any(map(lives, pids)))
+        wait_for(lambda: all(map(is_dying, pids)))
         assert time.monotonic() - killed < 1
+        wait_for(lambda: not any(map(lives, pids)))  # one may have to wait for the disk
         replica.kill_all()  # reaps the supervisor
         replica.start()
         session.come_back()
@@ -111,21 +141,19 @@ def test_a_killed_supervisor_leaves_nothing(tmp_path: Path, stopped: str) -> Non
 
 def test_a_stopped_worker_stops_nobody_else(tmp_path: Path) -> None:
     """Writes and reads go on, sessions of its clients move away, and it is replaced."""
-    with Replica(tmp_path, 2) as replica:
-        sessions = [Session(replica, f"session{number}") for number in range(CLIENTS)]
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
+        sessions = shared_out(replica)
         victim = replica.workers()[0]
+        stuck = those_of(replica, victim, sessions)
         os.kill(victim, signal.SIGSTOP)
-        served: list[Session] = []
-        stuck: list[Session] = []
         for one in sessions:
-            try:
-                reply = ask(one.connection, requests.set_data("/", b""), 2 if not stuck else 0.1)
-                assert error_of(reply) == 0
-                served.append(one)
-            except DeadlineError:
-                stuck.append(one)
-        assert served and stuck
+            one.connection.send(payload(requests.set_data("/", b"")))
+        for one in sessions:
+            if one not in stuck:
+                assert error_of(one.connection.recv()) == 0
         for one in stuck:
+            with pytest.raises((DeadlineError, ClosedError)):  # it is killed in the end
+                one.connection.recv(0.1)
             one.come_back()
         for one in sessions:
             one.close()
@@ -136,7 +164,7 @@ def test_a_stopped_worker_stops_nobody_else(tmp_path: Path) -> None:
 def test_a_stopped_worker_with_a_view_is_killed(tmp_path: Path) -> None:
     """It would keep every page that is freed meanwhile: the file would grow without end."""
     nodes, at_once = 20_000, 500
-    with Replica(tmp_path, 2) as replica:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
         reader = replica.connect()
         ask(reader, requests.create("/many"))
         for start in range(0, nodes, at_once):
@@ -156,7 +184,7 @@ def test_a_stopped_worker_with_a_view_is_killed(tmp_path: Path) -> None:
 
 def test_a_stopped_commit_process_is_waited_for(tmp_path: Path) -> None:
     """Nobody is answered what was not done, and nobody expires for the server's fault."""
-    with Replica(tmp_path, 2) as replica:
+    with Replica(tmp_path, 2, UNFLUSHED) as replica:
         sessions = [Session(replica, f"session{number}") for number in range(4)]
         commit = replica.commit()
         os.kill(commit, signal.SIGSTOP)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import zkstore
-from tests.faults.bystander import Bystanders
+from tests.faults.bystander import UNFLUSHED, Bystanders
 from tests.invariants.replica import WAIT_SECONDS, Replica, lives
 from zkstore.errors import DirectoryInUse, FormatError
 from zkstore.storage.format_version import FORMAT
@@ -30,7 +30,7 @@ def second_on(data_dir: Path, folder: Path) -> Replica:
 
 
 def test_a_second_server_on_the_same_directory(tmp_path: Path) -> None:
-    with Replica(tmp_path / "first", 2) as first, Bystanders(first):
+    with Replica(tmp_path / "first", 2, UNFLUSHED) as first, Bystanders(first):
         pids = first.pids()
         code, output = refusal(second_on(first.data_dir, tmp_path))
         assert code == 1
@@ -40,7 +40,7 @@ def test_a_second_server_on_the_same_directory(tmp_path: Path) -> None:
 
 
 def test_a_second_server_on_the_same_port(tmp_path: Path) -> None:
-    with Replica(tmp_path / "first", 2) as first, Bystanders(first):
+    with Replica(tmp_path / "first", 2, UNFLUSHED) as first, Bystanders(first):
         code, output = refusal(Replica(tmp_path / "second", 2, port=first.port))
         assert code == 1
         assert f"cannot listen on 127.0.0.1:{first.port}" in output
@@ -49,7 +49,7 @@ def test_a_second_server_on_the_same_port(tmp_path: Path) -> None:
 
 def test_an_embedded_server_on_a_directory_in_use(tmp_path: Path) -> None:
     in_use = pytest.raises(DirectoryInUse, match="is in use by process")
-    with Replica(tmp_path, 1) as first, Bystanders(first, 1), in_use:
+    with Replica(tmp_path, 1, UNFLUSHED) as first, Bystanders(first, 1), in_use:
         zkstore.Server(first.data_dir).start()
     with zkstore.Server(first.data_dir) as server, pytest.raises(DirectoryInUse):
         zkstore.Server(server.data_dir).start()

@@ -16,7 +16,7 @@ from tests.conformance.wire import (
     frame,
     read_connect_response,
 )
-from tests.faults.bystander import Bystanders, ask, payload
+from tests.faults.bystander import ANSWER_SECONDS, Bystanders, ask, payload
 from tests.invariants.replica import Replica, wait_for
 
 LARGE = b"x" * 1_000_000
@@ -28,7 +28,7 @@ def narrow(address: tuple[str, int]) -> Iterator[socket.socket]:
     """A connection with a small receive buffer: what is not read stays with the server."""
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(10)
+        client.settimeout(ANSWER_SECONDS)
         client.connect(address)
         yield client
 
@@ -42,8 +42,8 @@ def receive(client: socket.socket, size: int, at_once: int = 65_536) -> bytes:
     return data
 
 
-def greet(client: socket.socket) -> ConnectResponse:
-    client.sendall(frame(connect_request(timeout_ms=2000)))
+def greet(client: socket.socket, timeout_ms: int = 60_000) -> ConnectResponse:
+    client.sendall(frame(connect_request(timeout_ms=timeout_ms)))
     size = int.from_bytes(receive(client, 4), "big")
     return read_connect_response(receive(client, size))
 
@@ -81,7 +81,7 @@ def test_an_ended_connection_that_is_not_read_goes(large: Replica, last: bytes) 
         alive = int(large.mntr()["zk_num_alive_connections"])
         for pieces in range(20, 70, 3):
             client = stack.enter_context(narrow(large.address))
-            greet(client)
+            greet(client, timeout_ms=3000)  # if so much lies unread that the end is never served
             client.sendall(read * pieces + last)
         wait_for(lambda: int(large.mntr()["zk_num_alive_connections"]) <= alive)
 

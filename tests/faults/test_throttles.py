@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +18,28 @@ import pytest
 
 from tests.conformance import requests
 from tests.conformance.wire import ClosedError, Connection, Reader, connect_request
-from tests.faults.bystander import Bystanders, ask, error_of, payload
+from tests.faults.bystander import (
+    ANSWER_SECONDS,
+    UNFLUSHED,
+    Bystanders,
+    ask,
+    error_of,
+    payload,
+)
 from tests.invariants.replica import Replica, wait_for
+from zkstore.frontend import board
 
 THROTTLED_OP = -127
 MOST = 4
 LATE_MS = 100
-THROTTLE = {"request_throttle_max_requests": str(MOST), "request_throttle_stall_time": "10"}
+THROTTLE = {
+    **UNFLUSHED,
+    "request_throttle_max_requests": str(MOST),
+    "request_throttle_stall_time": "10",
+}
 LARGE = {"largeRequestThreshold": "1000", "largeRequestMaxBytes": "5000"}
 PATH = "/throttles"
 WRITE = payload(requests.set_data(PATH, b"x"))
-# A worker tells the others what it has within its turn; nobody outside can see that.
-TELL_SECONDS = 0.05
 
 
 @contextmanager
@@ -42,7 +53,17 @@ def stopped(replica: Replica) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def is_ended(connection: Connection, seconds: float = 5.0) -> bool:
+def in_hand(replica: Replica) -> tuple[int, int]:
+    """What the workers tell each other: requests that are not answered, bytes of large ones."""
+    folder = Path(f"/proc/{replica.workers()[0]}/fd")
+    shared = next(one for one in folder.iterdir() if "zkstore-board" in os.readlink(one))
+    content = shared.read_bytes()
+    numbers = struct.unpack(f"={len(content) // 8}Q", content)
+    loads = numbers[board.LOAD :: board.COLUMNS]
+    return sum(load >> 32 for load in loads), sum(numbers[board.LARGE :: board.COLUMNS])
+
+
+def is_ended(connection: Connection, seconds: float = ANSWER_SECONDS) -> bool:
     """Whether the server ends the connection, instead of saying anything."""
     try:
         connection.recv(seconds)
@@ -70,10 +91,10 @@ def test_what_waits_too_long_for_room_is_refused_in_order(tmp_path: Path) -> Non
         many = [replica.connect() for _ in range(4)]
         ask(many[0], requests.create(PATH))
         with stopped(replica):
-            for connection in many:
+            for number, connection in enumerate(many, start=1):
                 connection.send(*[WRITE] * 5, payload(requests.exists(PATH)))
-                time.sleep(TELL_SECONDS)
-            time.sleep(LATE_MS / 1000)
+                wait_for(lambda: in_hand(replica)[0] == 6 * number)  # noqa: B023
+            time.sleep(2 * LATE_MS / 1000)
         errors = [[error_of(one.recv()) for _ in range(6)] for one in many]
         # The first one's took all the room that there was, but for one for the other worker.
         done = [each.count(0) for each in errors]
@@ -82,7 +103,7 @@ def test_what_waits_too_long_for_room_is_refused_in_order(tmp_path: Path) -> Non
         assert version(many[0]) == sum(done)
         assert counted(replica, "throttled_ops") == [24 - sum(done)]
         waited_ms = int(replica.mntr()["zk_p50_request_throttle_queue_time_ms"])
-        assert LATE_MS <= waited_ms < 5000
+        assert LATE_MS <= waited_ms < 1000 * ANSWER_SECONDS
         assert "throttled_op_wait_time=100, request_throttle_max_requests=4" in replica.output
         for one in many:
             assert error_of(ask(one, requests.set_data(PATH, b"y"))) == 0
@@ -129,11 +150,12 @@ def test_what_waited_when_its_client_went(tmp_path: Path, drop: bool) -> None:
 def test_a_request_older_than_its_session_ends_the_connection(tmp_path: Path) -> None:
     settings = {**THROTTLE, "request_stale_latency_check": "true"}
     with Replica(tmp_path, 1, settings) as replica:
-        old, young = Connection(replica.address), replica.connect(timeout_ms=60_000)
-        old.handshake(connect_request(timeout_ms=500))
+        young, old = replica.connect(timeout_ms=60_000), Connection(replica.address)
         ask(young, requests.create(PATH))
+        old.handshake(connect_request(timeout_ms=3000))
         with stopped(replica):
             old.send(*[WRITE] * 6)
+            wait_for(lambda: in_hand(replica)[0] == 6)
             young.send(*[WRITE] * 6)
             assert is_ended(old)
         for _ in range(6):
@@ -151,7 +173,7 @@ def large(size: int) -> bytes:
 
 def test_large_requests_beyond_the_room_for_them_end_their_connections(tmp_path: Path) -> None:
     """Source: Apache 3.9.3 serves a frame of 5000 bytes, and closes at the length of 5001."""
-    with Replica(tmp_path, 2, LARGE) as replica, Bystanders(replica):
+    with Replica(tmp_path, 2, {**UNFLUSHED, **LARGE}) as replica, Bystanders(replica):
         first = replica.connect()
         ask(first, requests.create(PATH))
         for size in (5000, 1000, 5000):
@@ -167,12 +189,12 @@ def test_large_requests_beyond_the_room_for_them_end_their_connections(tmp_path:
 
 
 def test_large_requests_are_counted_for_the_whole_replica(tmp_path: Path) -> None:
-    with Replica(tmp_path, 2, LARGE) as replica:
+    with Replica(tmp_path, 2, {**UNFLUSHED, **LARGE}) as replica:
         many = [replica.connect() for _ in range(4)]
         ask(many[0], requests.create(PATH))
         with stopped(replica):
             many[0].send(large(4000))
-            time.sleep(TELL_SECONDS)
+            wait_for(lambda: in_hand(replica) == (1, 4000))
             for one in many[1:]:
                 one.send(large(1500))
             assert all(map(is_ended, many[1:]))

@@ -17,16 +17,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from tests.conformance.wire import ClosedError, Connection, connect_request
+from tests.conformance.wire import ClosedError, Connection, DeadlineError, connect_request
 from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).parents[2]
 WAIT_SECONDS: Final = 30.0
 TICK_MS: Final = 500
 _SAMPLE_SECONDS: Final = 0.01
+_PF_EXITING: Final = 4  # Source: linux/sched.h
 
 SETTINGS: Final = {
     "clientPortAddress": "127.0.0.1",
@@ -54,15 +56,54 @@ def wait_for(what: Callable[[], T], seconds: float = WAIT_SECONDS) -> T:
 
 
 def lives(pid: int) -> bool:
-    """Whether the process is there; one that waits to be reaped is not."""
-    return _state(pid) not in "ZX"
+    """Whether the process is there; one that waits to be reaped is not.
+
+    A killed one whose other thread waits for the disk looks like that, but has its files still, and
+    its locks.
+    """
+    return any(_state(task) not in "ZX" for task in _tasks(pid))
 
 
-def _state(pid: int) -> str:
+def is_dying(pid: int) -> bool:
+    """Whether the process is gone, or will be once it need not wait for the disk."""
+    return all(
+        _state(task) in "ZX" or _is_killed(task) or _is_exiting(task) for task in _tasks(pid)
+    )
+
+
+def _tasks(pid: int) -> list[Path]:
+    """The threads."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return list(Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
-        return "X"
+        return []
+
+
+def _fields(task: Path) -> list[str]:
+    """What the kernel tells of a thread, from its state on."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["X"]
+
+
+def _state(task: Path) -> str:
+    return _fields(task)[0]
+
+
+def _is_exiting(task: Path) -> bool:
+    fields = _fields(task)
+    return fields[0] == "X" or bool(int(fields[6]) & _PF_EXITING)
+
+
+def _is_killed(task: Path) -> bool:
+    """Whether a SIGKILL waits for it."""
+    try:
+        lines = (task / "status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    pending = (int(line.split()[1], 16) for line in lines if line.startswith(("SigP", "ShdP")))
+    return any(signals >> signal.SIGKILL - 1 & 1 for signals in pending)
 
 
 def rss_bytes(pid: int) -> int:
@@ -201,15 +242,33 @@ class Replica:
         (pid,) = (pid for pid in self.pids() if _COMMIT in _command(pid))
         return pid
 
+    def client_ports(self, worker: int) -> set[int]:
+        """The ports of the clients whose connections this worker has."""
+        files = set()
+        for file in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                files.add(os.readlink(file))
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return {
+            int(there.partition(":")[2], 16)
+            for _, here, there, _, *_, inode in (row[:10] for row in rows)
+            if f"socket:[{inode}]" in files and int(here.partition(":")[2], 16) == self.port
+        } - {0}  # the listening socket's
+
     def kill(self, pid: int) -> None:
-        """kill -9 of one process."""
+        """kill -9 of one process; it may have ended by itself just now."""
         self._known |= {*self.pids()}
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def kill_all(self) -> None:
         """kill -9 of the supervisor; returns when nothing of the server is left."""
         if self._process is None:
             return
+        # It might be about to start another process, which would be missing here.
+        self._process.send_signal(signal.SIGSTOP)
+        leader = Path(f"/proc/{self.supervisor}/task/{self.supervisor}")
+        wait_for(lambda: _state(leader) in "TZX")
         self._known |= {self.supervisor, *self.pids()}
         self._process.kill()
         self._process.wait()
@@ -247,7 +306,7 @@ class Replica:
         """Whether a new client gets a session."""
         try:
             self.connect().close()
-        except (ClosedError, OSError):
+        except (ClosedError, DeadlineError, OSError):
             return False
         return True
 
