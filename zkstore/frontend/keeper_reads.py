@@ -140,7 +140,11 @@ def list_recursive(view: View, client: Client, frame: bytes) -> bytes:
 
 
 def multi_read(view: View, client: Client, frame: bytes) -> bytes:
-    """22 for those who know what it can do; see invariant 2."""
+    """22 for those who know what it can do; see invariant 2.
+
+    Shape:  a read that failed keeps its type, and has no body: ClickHouse takes Apache's type -1
+            there for another kind of result than the one it asked for, and gives up.
+    """
     if not client.knows_keeper:
         return reads.multi_read(view, client, frame)
     parts: list[bytes] = []
@@ -149,8 +153,7 @@ def multi_read(view: View, client: Client, frame: bytes) -> bytes:
         try:
             result = _IN_MULTI[kind](view, client, body)
         except ZooKeeperError as e:
-            code = pack_int(int(e.code))
-            parts.append(pack_int(op.ERROR) + b"\0" + code + code)
+            parts.append(pack_int(kind) + b"\0" + pack_int(int(e.code)))
             continue
         parts.append(pack_int(kind) + b"\0" + pack_int(0) + result)
         size += len(result)
