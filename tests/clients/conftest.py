@@ -14,7 +14,8 @@ from tests.conformance.servers import Server
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """One zkstore with two workers for all tests of clients; each uses paths of its own."""
-    with servers.zkstore("--workers", "2") as running:
+    # How long a disk takes must not cost a client its connection.
+    with servers.zkstore("--workers", "2", settings={"forceSync": "no"}) as running:
         yield running
 
 

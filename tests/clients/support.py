@@ -53,7 +53,7 @@ class Proxy:
         with self._lock:
             pairs, self._pairs = self._pairs, []
         for pair in pairs:
-            _shut(pair)
+            _break(pair)
 
     def close(self) -> None:
         """Break all connections for good."""
@@ -80,32 +80,40 @@ class Proxy:
             pair = (client, upstream)
             with self._lock:
                 if self._closed:
-                    _shut(pair)
+                    for end in pair:
+                        end.close()
                     return
                 self._pairs.append(pair)
                 self.accepted += 1
-            for source, target in (pair, pair[::-1]):
-                threading.Thread(target=_pump, args=(source, target, pair), daemon=True).start()
+            threading.Thread(target=_serve, args=pair, daemon=True).start()
 
 
-def _pump(
-    source: socket.socket, target: socket.socket, pair: tuple[socket.socket, socket.socket]
-) -> None:
+def _serve(client: socket.socket, upstream: socket.socket) -> None:
+    """Pass on what either end says. Nobody else closes the two: their numbers might be another
+    connection's at once, while a thread still reads from them."""
+    answers = threading.Thread(target=_pump, args=(upstream, client), daemon=True)
+    answers.start()
+    _pump(client, upstream)
+    answers.join()
+    client.close()
+    upstream.close()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
     try:
         while data := source.recv(65_536):
             target.sendall(data)
     except OSError:
         pass  # cut: the other direction ends too
-    _shut(pair)
+    _break((source, target))
 
 
-def _shut(pair: tuple[socket.socket, socket.socket]) -> None:
+def _break(pair: tuple[socket.socket, socket.socket]) -> None:
     for end in pair:
         try:
             end.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # already gone
-        end.close()
 
 
 def tool(command: str, package: str) -> str:
@@ -158,7 +166,8 @@ class Program:
         )
         self.lines: list[str] = []
         self._more = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def say(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -177,6 +186,7 @@ class Program:
     def end(self) -> list[str]:
         """Wait for the end of the program; all that it has printed."""
         code = self._process.wait(PROGRAM_SECONDS_MAX)
+        self._reader.join(PROGRAM_SECONDS_MAX)
         assert code == 0, f"ended with {code}:\n" + "\n".join(self.lines)
         return self.lines
 

@@ -30,8 +30,8 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def helper(proxy: Proxy) -> Iterator[KazooClient]:
     """Another client, which does what the C client shall see."""
-    client = KazooClient(hosts=proxy.hosts, timeout=10.0)
-    client.start(timeout=20)
+    client = KazooClient(hosts=proxy.hosts, timeout=30.0)
+    client.start(timeout=60)
     client.ensure_path(_ROOT)
     yield client
     client.retry(client.delete, _ROOT, recursive=True)

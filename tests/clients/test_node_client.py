@@ -34,8 +34,8 @@ def modules(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def helper(proxy: Proxy) -> Iterator[KazooClient]:
     """Another client, which does what the Node client shall see."""
-    client = KazooClient(hosts=proxy.hosts, timeout=10.0)
-    client.start(timeout=20)
+    client = KazooClient(hosts=proxy.hosts, timeout=30.0)
+    client.start(timeout=60)
     client.ensure_path(_ROOT)
     yield client
     client.retry(client.delete, _ROOT, recursive=True)

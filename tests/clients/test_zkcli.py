@@ -151,8 +151,8 @@ def test_a_script_prints_the_same(classpath: str, server: Server, apache: Server
 def test_java_client_comes_back_after_a_cut(classpath: str, server: Server, proxy: Proxy) -> None:
     """A watch and an ephemeral survive a broken connection; what was missed fires the watch."""
     java = tool("java", "default-jre-headless")
-    helper = KazooClient(hosts=f"127.0.0.1:{server.address[1]}")
-    helper.start(timeout=20)
+    helper = KazooClient(hosts=f"127.0.0.1:{server.address[1]}", timeout=30.0)
+    helper.start(timeout=60)
     program = Program([java, "-cp", classpath, _MAIN, "-server", proxy.hosts])
     try:
         program.say("create /java kept")

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.crash.toy import Batch
 from tests.crash.toy_process import batch_of, open_toy
 
@@ -16,6 +18,7 @@ KILLS: Final = 25
 SEED: Final = 1
 
 
+@pytest.mark.timeout(300)  # some thousand flushes
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     history: list[Batch] = []

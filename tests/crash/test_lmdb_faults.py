@@ -22,6 +22,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
+@pytest.mark.timeout(300)  # hundreds of flushes of a disk
 @pytest.mark.parametrize("half", [False, True], ids=["nothing", "half"])
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for-good"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
@@ -35,7 +36,7 @@ def test_nothing_is_lost_whichever_of_lmdbs_writes_fails(
         env={**os.environ, "LD_PRELOAD": str(shim)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

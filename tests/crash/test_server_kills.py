@@ -21,6 +21,7 @@ from zkstore.storage.journal import Journal, JournalPosition
 KILLS = 8
 
 
+@pytest.mark.timeout(300)  # eight times a load, a death and a start
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, seed: int) -> None:
     run = Run(seed, tmp_path)

@@ -114,6 +114,7 @@ def all_but_growth_goes_on(replica: Replica, connection: Connection, round_: int
     assert replica.mntr()["zk_server_state"] == "standalone"
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)
 def test_a_disk_that_runs_full_and_has_room_again(tmp_path: Path, kind: str) -> None:
     with mounted(kind, tmp_path) as disk, Replica(tmp_path, 2, SETTINGS) as replica:
@@ -152,6 +153,7 @@ def test_a_disk_that_runs_full_and_has_room_again(tmp_path: Path, kind: str) -> 
         replica.kill_all()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)
 @pytest.mark.parametrize("left", [0, 4 * MB], ids=["nothing-left", "soon-nothing-left"])
 def test_not_a_byte_left_while_many_write(tmp_path: Path, kind: str, left: int) -> None:

@@ -26,7 +26,7 @@ from tests.conformance.wire import (
 )
 from tests.invariants.history import Call, Event, Log
 
-WAIT_SECONDS: Final = 30.0
+WAIT_SECONDS: Final = 60.0
 _HEADER: Final = struct.Struct(">iqi")
 _EVENT: Final = struct.Struct(">iii")
 _XID_EVENT: Final = -1

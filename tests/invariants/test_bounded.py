@@ -73,12 +73,13 @@ def test_requests_in_flight(bounded: Replica) -> None:
     assert 0 < most <= OUTSTANDING_MAX + floods * READ_AT_ONCE_BYTES / size
 
 
+@pytest.mark.timeout(300)  # 400 MB go to the disk
 def test_large_requests_in_flight(bounded: Replica) -> None:
     """Many of the greatest requests at once, faster than any disk takes them."""
 
     def flood(connection: Connection) -> None:
-        for _ in range(10):  # each with a time limit of its own
-            connection.send(*[payload(requests.set_data("/bounded_large", LARGE))] * 10)
+        for _ in range(100):  # each with a time limit of its own
+            connection.send(payload(requests.set_data("/bounded_large", LARGE)))
         for _ in range(100):
             assert connection.recv()[12:16] == i32(0)
 
@@ -184,12 +185,13 @@ def test_control_no_limit_for_unread_events(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_auth_packets(bounded: Replica) -> None:
     """What a connection has proven is told to the commit process: some hundreds are enough."""
-    connection = bounded.connect()
+    connection, *others = (bounded.connect() for _ in range(3))
     some = (requests.auth("digest", b"user%d:x" % number) for number in range(3000))
     started = time.monotonic()
     with Peak(bounded) as peak:
         connection.send(*map(payload, some))
-        others = [bounded.connect() for _ in range(2)]
+        for other in others:  # the commit process is asked as well, but not the disk
+            ask(other, requests.sync("/"))
         assert time.monotonic() - started < 2
         accepted = 0
         with pytest.raises(ClosedError):

@@ -24,7 +24,7 @@ from zkstore.storage.journal import Journal, JournalPosition
 
 CLIENTS = 4
 PIPELINE = 8
-WAIT = 30.0
+WAIT = 90.0
 Address = tuple[str, int]
 
 
@@ -70,7 +70,7 @@ async def write(address: Address, account: Account, acknowledged: Callable[[], N
     client: Client | None = None
     try:
         client = await connect(
-            address, History().log(account.root),
+            address, History().log(account.root), timeout_ms=60_000,
             session_id=account.session_id, password=account.password or bytes(16),
         )  # fmt: skip
         account.session_id, account.password = client.session_id, client.password
@@ -134,8 +134,10 @@ async def write_and_kill(
         writer.cancel()
     for result in await asyncio.gather(*writers, return_exceptions=True):
         assert result is None or isinstance(result, asyncio.CancelledError), result
+    assert count >= until, "nobody was killed"
 
 
+@pytest.mark.timeout(300)  # four times a load, a death and a start
 @pytest.mark.parametrize("workers", [2, 3])
 def test_durable(tmp_path: Path, workers: int) -> None:
     rng = random.Random(workers)

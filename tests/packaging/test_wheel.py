@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,11 +19,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy: setuptools leaves its traces beside the sources."""
+    """Built from a copy: setuptools leaves its traces beside the sources.
+
+    Without __pycache__, where other processes write while this one copies.
+    """
     source = tmp_path_factory.mktemp("source")
     files = ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "zkstore", "tools"]
-    present = [name for name in files if (ROOT / name).exists()]
-    subprocess.run(["cp", "-r", *present, str(source)], cwd=ROOT, check=True)
+    for path in (ROOT / name for name in files):
+        if path.is_dir():
+            shutil.copytree(path, source / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.exists():
+            shutil.copy(path, source)
     target = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-build-isolation", "--wheel-dir", str(target), str(source))
     (built,) = target.iterdir()
