@@ -20,7 +20,8 @@ from typing import Final
 from bench import wire
 
 # How long the kernel may take to let go of a group whose processes have ended.
-_REMOVAL_S: Final = 10.0
+_REMOVAL_S: Final = 60.0
+_MEMORY_AND_SWAP: Final = "memory.memsw.limit_in_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class _Interface:
     parent: Path
     limit: str
     peak: str
+    swap: str  # there only where the kernel accounts for it; with the memory in version 1
+
+
+_VERSION_1: Final = "memory.limit_in_bytes", "memory.max_usage_in_bytes", _MEMORY_AND_SWAP
+_VERSION_2: Final = "memory.max", "memory.peak", "memory.swap.max"
 
 
 def _interface() -> _Interface | None:
@@ -40,11 +46,11 @@ def _interface() -> _Interface | None:
         for mount in mounts:
             point = Path(mount[1] + path)
             if controllers == "memory" and mount[2] == "cgroup" and "memory" in mount[3].split(","):
-                return _Interface(point, "memory.limit_in_bytes", "memory.max_usage_in_bytes")
+                return _Interface(point, *_VERSION_1)
             if not controllers and mount[2] == "cgroup2":
                 offered = point / "cgroup.subtree_control"
                 if offered.exists() and "memory" in offered.read_text().split():
-                    return _Interface(point, "memory.max", "memory.peak")
+                    return _Interface(point, *_VERSION_2)
     return None
 
 
@@ -81,6 +87,9 @@ def memory_limit(size_bytes: int) -> Iterator[Group]:
         raise wire.BenchmarkError(f"no control group can be made: {error}") from error
     try:
         (path / interface.limit).write_text(str(size_bytes))
+        if (path / interface.swap).exists():  # what is swapped out would not be limited
+            both = interface.swap == _MEMORY_AND_SWAP
+            (path / interface.swap).write_text(str(size_bytes) if both else "0")
         yield Group(path, interface)
     finally:
         _remove(path)

@@ -43,6 +43,20 @@ def process_tree(root: int) -> list[int]:
     return tree
 
 
+def lives_in_group(group: int) -> bool:
+    """Whether a process of this group is there; a zombie is not."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
+            state, _, of_group = stat[stat.rindex(")") + 2 :].split()[:3]
+            if int(of_group) == group and state not in "ZX":
+                return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class CpuSample:
     """CPU used since the start of each process of a tree, in nanoseconds."""

@@ -34,8 +34,10 @@ START_TIMEOUT_S: Final = 180.0
 STOP_TIMEOUT_S: Final = 60.0
 # How often a starting server is asked whether it answers: the resolution of its start-up time.
 _PROBE_INTERVAL_S: Final = 0.002
-# Apache now and then never answers a connection that came while it was starting.
+# Apache now and then never answers a connection that came while it was starting. It doubles with
+# each probe that it was too short for: a new session waits for the disk.
 _PROBE_TIMEOUT_S: Final = 0.25
+_PROBE_TIMEOUT_S_MAX: Final = 16.0
 # zkServer.sh's own default (ZK_SERVER_HEAP).
 _APACHE_HEAP: Final = "-Xmx1000m"
 # Where there is util-linux, a benchmark that is killed leaves no server behind.
@@ -131,15 +133,21 @@ def default_kinds(*, peers: bool) -> list[str]:
     return ["zkstore", *apache[:1]] if peers else ["zkstore"]
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A port that the kernel gives to no client: one that polls a port of its own range may be
-    connected to itself."""
-    for port in random.sample(range(20_000, 30_000), 100):
+    connected to itself. No port is given twice: its server may not have started yet."""
+    for port in random.sample(range(20_000, 30_000), 10_000):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind((wire.HOST, port))
             except OSError:
                 continue  # somebody's
+            _given.add(port)
             return port
     raise wire.BenchmarkError("no free port between 20000 and 30000")
 
@@ -232,7 +240,13 @@ class Server:
 
     def _await_answer(self, deadline: float, probe: str) -> None:
         assert self._process is not None
-        while not _answers(self.port, probe):
+        patience_s = _PROBE_TIMEOUT_S
+        while True:
+            begun = time.perf_counter()
+            if _answers(self.port, probe, patience_s):
+                return
+            if time.perf_counter() - begun >= patience_s:
+                patience_s = min(2 * patience_s, _PROBE_TIMEOUT_S_MAX)
             if self._process.poll() is not None:
                 raise wire.BenchmarkError(f"{self.kind.name} ended at its start: {self.log()}")
             if time.perf_counter() > deadline:
@@ -261,14 +275,21 @@ class Server:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes at once."""
+        """SIGKILL to all of its processes at once. Raises: BenchmarkError if one of them stays."""
         assert self._process is not None
+        group = self._process.pid
         try:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(group, signal.SIGKILL)
         except ProcessLookupError:
             pass  # nothing of the group is left
         self._process.wait()
         self._process = None
+        # One that waits for the disk ends when the disk has answered, and has its files until then.
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while procs.lives_in_group(group):
+            if time.monotonic() > deadline:
+                raise wire.BenchmarkError(f"{self.kind.name} does not end")
+            time.sleep(_PROBE_INTERVAL_S)
 
     def __enter__(self) -> Server:
         return self
@@ -283,14 +304,14 @@ class Server:
             self.kill()
 
 
-def _answers(port: int, probe: str) -> bool:
+def _answers(port: int, probe: str, patience_s: float) -> bool:
     """Whether a new session's first read is answered; a server that is starting refuses it."""
     try:
         session = wire.connect(port)
     except OSError:
         return False
     with session:
-        session.settimeout(_PROBE_TIMEOUT_S)
+        session.settimeout(patience_s)
         try:
             session.sendall(wire.connect_request())
             wire.finish_handshake(session)

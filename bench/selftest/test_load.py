@@ -85,7 +85,9 @@ def test_a_window_shorter_than_a_reply_ends_with_it(server: RoteServer, loop: st
 def test_connections_are_dealt_to_all_servers(server: RoteServer, loop: str) -> None:
     with rote_server() as other:
         run_load(config(server, loop=loop, ports=(server.port, other.port), connections=4))
-        assert min(server.answered, other.answered) > 100
+        assert len(server.sessions) == len(other.sessions) == 2
+        # Of each connection a request at least, and its end.
+        assert min(server.answered, other.answered) >= 4
 
 
 @each_loop

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -72,6 +75,18 @@ def test_memory_has_two_parts(process: subprocess.Popen[bytes]) -> None:
     both = procs.memory(procs.process_tree(process.pid))
     assert 1 << 20 < one.anonymous < both.anonymous
     assert 0 < one.file < both.file
+
+
+def test_a_group_lives_as_long_as_one_of_it() -> None:
+    program = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('x', flush=True)"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as first:
+        assert first.stdout is not None and first.stdout.readline() == b"x\n"
+        first.wait()
+        assert procs.lives_in_group(first.pid)
+        os.killpg(first.pid, signal.SIGKILL)
+        while procs.lives_in_group(first.pid):
+            time.sleep(0.01)
 
 
 def test_a_process_that_is_gone(process: subprocess.Popen[bytes]) -> None:

@@ -42,6 +42,11 @@ def test_what_is_no_commit_is_refused(repository: Path) -> None:
             servers.resolve([name])
 
 
+def test_no_port_is_given_twice() -> None:
+    ports = [servers.free_port() for _ in range(500)]
+    assert len(set(ports)) == len(ports)
+
+
 def test_a_group_limits_what_is_in_it() -> None:
     """Where no group can be made, the reason is given instead."""
     reason = cgroups.refusal()
