@@ -23,6 +23,7 @@ from typing import Final
 
 _NETWORK: Final = "10.213.7"
 _TABLE: Final = "inet zkstore"
+_COMMAND_SECONDS: Final = 60.0
 # What ethtool -K eth0 tx off tso off gso off does: frames are whole when the wire reads them.
 _NO_OFFLOAD: Final = """
 import array, fcntl, socket, struct
@@ -39,7 +40,9 @@ def usable() -> bool:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+    )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
 

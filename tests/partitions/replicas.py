@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
 
+from tests.invariants.replica import lives
 from tests.partitions.hosts import Hosts
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -26,6 +27,7 @@ CLIENT_PORT: Final = 2181
 QUORUM_PORT: Final = 2888
 ELECTION_PORT: Final = 3888
 WAIT_SECONDS: Final = 60.0
+_WORD_SECONDS: Final = 60.0
 ZKSTORE: Final = "zkstore"  # else a class path of Apache's
 T = TypeVar("T")
 
@@ -49,6 +51,18 @@ def wait_for(what: Callable[[], T], seconds: float = WAIT_SECONDS, told: str = "
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {told or what}"
         time.sleep(0.05)
     return value
+
+
+def _lives(group: int) -> bool:
+    """Whether there is a process of a group; its leader may be gone."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and lives(int(stat.parent.name)):
+            return True
+    return False
 
 
 class Replica:
@@ -102,10 +116,12 @@ class Replica:
             assert self._process.poll() is not None
 
     def kill(self) -> None:
-        """kill -9 of all of it."""
+        """kill -9 of all of it; returns when nothing is left that has its port or its files."""
         if self._process is not None:
+            group = self._process.pid
             self.signal(signal.SIGKILL)
             self._process.wait()
+            wait_for(lambda: not _lives(group), told=f"the end of replica {self.number}")
             self._process = None
 
     def stop(self) -> None:
@@ -127,7 +143,7 @@ class Replica:
         talk = f"exec 3<>/dev/tcp/{address}/{CLIENT_PORT} && printf {word} >&3 && timeout 2 cat <&3"
         done = subprocess.run(
             self._ensemble.hosts.command(self.number, ["bash", "-c", talk]),
-            capture_output=True, text=True, timeout=20, check=False,
+            capture_output=True, text=True, timeout=_WORD_SECONDS, check=False,
         )  # fmt: skip
         return done.stdout
 
@@ -136,7 +152,8 @@ class Replica:
         address = self._ensemble.hosts.address(self.number)
         talk = ["bash", "-c", f"exec 3<>/dev/tcp/{address}/{ELECTION_PORT}"]
         command = self._ensemble.hosts.command(self.number, talk)
-        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+        done = subprocess.run(command, capture_output=True, timeout=_WORD_SECONDS, check=False)
+        return done.returncode == 0
 
     @property
     def mode(self) -> str:
@@ -216,6 +233,12 @@ class Ensemble:
             return None
 
         return wait_for(find, told=f"a leader; {self.tails()}")
+
+    def cut_off(self, *numbers: int) -> None:
+        """Wait until these have noticed it, and serve nobody."""
+        for number in numbers:
+            told = f"the end of replica {number}'s service; {self.tails()}"
+            wait_for(lambda n=number: not self.replicas[n].mode, told=told)  # type: ignore[misc]
 
     def serve(self, *numbers: int) -> None:
         """Wait until these serve clients, all by default."""

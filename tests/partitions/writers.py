@@ -32,7 +32,7 @@ from tests.invariants.client import Client, RefusedError, connect
 from tests.invariants.history import Call, Event, History, read_stat
 
 Address = tuple[str, int]
-SESSION_TIMEOUT_MS: Final = 8000
+SESSION_TIMEOUT_MS: Final = 20_000
 _ATTEMPT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 4.0
 _AGREE_SECONDS: Final = 60.0
@@ -40,6 +40,7 @@ _NO_NODE: Final = -101
 _NODE_EXISTS: Final = -110
 _PERSISTENT_RECURSIVE: Final = 1
 _WRITES_MAX: Final = 50_000  # a writer stops there, whatever happens
+_GONE: Final = "no such session"
 _LOST: Final = (RefusedError, ConnectionError, OSError, TimeoutError, ClosedError)
 
 
@@ -100,15 +101,31 @@ class Writer:
                     self.last_zxid = max(self.last_zxid, client.last_zxid)
                     client.cut()
 
+    async def leave(self) -> None:
+        """Close the session: what was sent and not answered is done by then, or never."""
+        deadline = time.monotonic() + _AGREE_SECONDS
+        while self.session_id and time.monotonic() < deadline:
+            try:
+                resuming = self._resume(self.rng.choice(self.servers))
+                client = await asyncio.wait_for(resuming, _ATTEMPT_SECONDS)
+                await asyncio.wait_for(client.close(), _ANSWER_SECONDS)
+                return
+            except _LOST as error:
+                if _GONE in str(error):
+                    return
+                await asyncio.sleep(0.05)
+
+    async def _resume(self, server: Address) -> Client:
+        return await connect(
+            server, History().log(f"{self.root} at {server}"), timeout_ms=SESSION_TIMEOUT_MS,
+            session_id=self.session_id, password=self.password, last_zxid=self.last_zxid,
+        )  # fmt: skip
+
     async def _connect(self, server: Address) -> Client:
-        log = History().log(f"{self.root} at {server}")
         try:
-            client = await connect(
-                server, log, timeout_ms=SESSION_TIMEOUT_MS, session_id=self.session_id,
-                password=self.password, last_zxid=self.last_zxid,
-            )  # fmt: skip
+            client = await self._resume(server)
         except RefusedError as error:
-            if self.session_id and "no such session" in str(error):
+            if self.session_id and _GONE in str(error):
                 self.report.expired += 1
                 self.session_id, self.password, self.has_ephemeral = 0, bytes(16), False
             raise
@@ -244,6 +261,7 @@ async def storm(servers: list[Address], count: int, seed: int, stopped: asyncio.
     rng = random.Random(seed)
     writers = [Writer(n, servers, report, random.Random(rng.random())) for n in range(count)]
     await asyncio.gather(*(writer.run(stopped) for writer in writers))
+    await asyncio.gather(*(writer.leave() for writer in writers))
     await judge(servers, writers, report)
     return report
 
