@@ -176,6 +176,14 @@ def copy(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
+def flush(directory: Path) -> None:
+    """Have these files on the disk; what else the machine has to write does not matter."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
 def forget(directory: Path) -> None:
     """Have the kernel drop its cached pages of these files."""
     for path in directory.rglob("*"):

@@ -9,7 +9,6 @@ Not here: where the trees come from (trees.py).
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ class Start(Workload):
         directory = arena.new_directory(f"start-{kind.name}")
         with Server(kind, directory) as server:
             trees.copy(left, server.data)
-            os.sync()
+            trees.flush(server.data)
             start_s = server.start(wire.key_path(count - 1) if count else "/")
             memory = server.memory()
         shutil.rmtree(directory)

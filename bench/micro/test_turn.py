@@ -17,7 +17,7 @@ import msgpack
 import pytest
 
 from bench import wire
-from bench.harness import Benchmark
+from bench.harness import Benchmark, Size
 from zkstore.commit.loop import Loop
 from zkstore.commit.ports import Port
 from zkstore.commit.process import open_writer
@@ -28,7 +28,7 @@ from zkstore.storage.journal import Journal
 from zkstore.tree.auth import Providers
 
 NODES = 4000
-TURNS = 200
+TURNS = {"smoke": 20, "real": 200}
 WORK = 2000  # steps of a loop: some 60 µs
 RECORD = bytes(200)
 
@@ -97,13 +97,13 @@ class Turns:
 
 @pytest.mark.parametrize("flush", [False, True], ids=["unflushed", "flushed"])
 @pytest.mark.parametrize("count", [1, 64])
-def test_turn(benchmark: Benchmark, tmp_path: Path, count: int, flush: bool) -> None:
-    turns = Turns(tmp_path, flush=flush)
+def test_turn(benchmark: Benchmark, tmp_path: Path, size: Size, count: int, flush: bool) -> None:
+    turns, rounds = Turns(tmp_path, flush=flush), TURNS[size.name]
     before = turns.sink.replies
     benchmark.pedantic(
-        turns.run, setup=lambda: ((turns.writes(count),), {}), rounds=TURNS, warmup_rounds=5
+        turns.run, setup=lambda: ((turns.writes(count),), {}), rounds=rounds, warmup_rounds=5
     )
-    assert turns.sink.replies >= before + TURNS * count
+    assert turns.sink.replies >= before + rounds * count
     turns.close()
 
 
@@ -113,7 +113,7 @@ def _work() -> None:
 
 
 @pytest.mark.parametrize("order", ["flush_then_work", "work_while_the_device_writes"])
-def test_journal(benchmark: Benchmark, tmp_path: Path, order: str) -> None:
+def test_journal(benchmark: Benchmark, tmp_path: Path, size: Size, order: str) -> None:
     """Why a record is begun, then applied, then finished (storage/writer.py `perform`)."""
     journal = Journal.create(tmp_path, Disk(), segment_bytes=1 << 20)
 
@@ -126,5 +126,5 @@ def test_journal(benchmark: Benchmark, tmp_path: Path, order: str) -> None:
         _work()
         journal.finish()
 
-    benchmark.pedantic(locals()[order], rounds=TURNS, warmup_rounds=5)
+    benchmark.pedantic(locals()[order], rounds=TURNS[size.name], warmup_rounds=5)
     journal.close()
