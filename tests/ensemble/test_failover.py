@@ -19,6 +19,7 @@ from tests.invariants.replica import wait_for
 
 FLOOD = 60_000  # more than may be outstanding
 THROTTLED = -127
+SILENCE_IS_NOTICED = {"syncLimit": "5"}
 
 
 def writes_on(writer: Writer, count: int = 50) -> None:
@@ -110,12 +111,12 @@ def stands_still(ensemble: Ensemble, member: Member) -> None:
 
 
 def test_the_leader_stands_still(tmp_path: Path) -> None:
-    with Ensemble(tmp_path, 3) as ensemble:
+    with Ensemble(tmp_path, 3, SILENCE_IS_NOTICED) as ensemble:
         stands_still(ensemble, ensemble.leader())
 
 
 def test_a_follower_stands_still(tmp_path: Path) -> None:
-    with Ensemble(tmp_path, 3) as ensemble:
+    with Ensemble(tmp_path, 3, SILENCE_IS_NOTICED) as ensemble:
         leader = ensemble.leader()
         stands_still(ensemble, ensemble.others(leader)[0])
 
@@ -132,7 +133,8 @@ def test_a_flood_while_nobody_acknowledges_is_refused(tmp_path: Path) -> None:
         await client.ended()
         return [future.result().error for future in sent if not future.exception()]
 
-    with Ensemble(tmp_path, 3, {"globalOutstandingLimit": str(2 * FLOOD)}) as ensemble:
+    limit = {"globalOutstandingLimit": str(2 * FLOOD)}
+    with Ensemble(tmp_path, 3, {**SILENCE_IS_NOTICED, **limit}) as ensemble:
         leader = ensemble.leader()
         others = ensemble.others(leader)
         commit = leader.commit()

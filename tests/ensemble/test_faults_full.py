@@ -36,9 +36,9 @@ def test_a_follower_with_a_full_disk(tmp_path: Path, kind: str) -> None:
             filler.fill(leave_bytes=MB)
             for number in range(40):
                 client.create(f"/large{number}", bytes(_NODE_BYTES))
+            wait_for(lambda: re.search("No space left on device|the disk is full", poor.output))
             wait_for(lambda: poor.mode != "follower")
             writes_on(writer, 200)
-            assert re.search("No space left on device|the disk is full", poor.output)
             assert poor.output.count("looking for a leader") <= 11  # a minute
             filler.remove()
             wait_for(lambda: poor.mode == "follower")

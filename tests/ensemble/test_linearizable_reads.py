@@ -26,10 +26,12 @@ from tests.invariants.replica import wait_for
 from tests.invariants.test_session_order import run_storm
 
 _LINEARIZABLE: Final = {"zkstore.linearizableReads": "true"}
+_SILENCE_IS_NOTICED: Final = {"syncLimit": "5"}
 _TURNS: Final = 50
 _AT_ONCE: Final = 20
 # For how long an answer that must not come is waited for; a read takes a thousandth of that.
 _SILENCE_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 30.0  # within which one that must come does
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +60,24 @@ async def read(client: Client, path: str) -> bytes:
     return told.body[4 : 4 + int.from_bytes(told.body[:4])]
 
 
-async def at_a_stopped_replica(ensemble: Ensemble, member: Member) -> list[bytes]:
-    """What a client of a replica reads that has not heard of the last write; empty: nothing."""
+async def at_a_stopped_replica(
+    ensemble: Ensemble, member: Member, seconds: float
+) -> list[bytes]:
+    """What a client of a replica reads, within that time and at last, that has not heard of the
+    last write; empty: nothing."""
     path = "/stale"
     others = ensemble.others(member)
     reader = await session_at(member)
     await reader.done(requests.create(path, b"old"))
     with stopped(member):
         ensemble.leader(others)
+        wait_for(lambda: all(one.mode for one in others))
         writer = await session_at(others[0])
         await writer.done(requests.sync(path))
         await writer.done(requests.set_data(path, b"new"))
         await writer.close()
         asked = asyncio.ensure_future(read(reader, path))
-        done, _ = await asyncio.wait([asked], timeout=_SILENCE_SECONDS)
+        done, _ = await asyncio.wait([asked], timeout=seconds)
         early = [task.result() for task in done]
     try:
         return [*early, await asked]
@@ -81,18 +87,19 @@ async def at_a_stopped_replica(ensemble: Ensemble, member: Member) -> list[bytes
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
 def test_a_replica_that_is_cut_off_answers_nothing_old(tmp_path: Path, who: str) -> None:
-    with Ensemble(tmp_path, 3, _LINEARIZABLE) as ensemble:
+    with Ensemble(tmp_path, 3, {**_LINEARIZABLE, **_SILENCE_IS_NOTICED}) as ensemble:
         member = ensemble.leader() if who == "leader" else ensemble.followers()[0]
-        seen = asyncio.run(at_a_stopped_replica(ensemble, member))
+        seen = asyncio.run(at_a_stopped_replica(ensemble, member, _SILENCE_SECONDS))
         # Once it goes on, a follower catches up first, if it is not cut off for having been silent.
         assert seen in ([[]] if who == "leader" else [[], [b"new"]])
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])
 def test_control_without_the_setting_it_does(tmp_path: Path, who: str) -> None:
-    with Ensemble(tmp_path, 3) as ensemble:
+    with Ensemble(tmp_path, 3, _SILENCE_IS_NOTICED) as ensemble:
         member = ensemble.leader() if who == "leader" else ensemble.followers()[0]
-        assert asyncio.run(at_a_stopped_replica(ensemble, member))[0] == b"old"
+        seen = asyncio.run(at_a_stopped_replica(ensemble, member, _ANSWER_SECONDS))
+        assert seen[0] == b"old"
 
 
 async def everywhere_at_once(ensemble: Ensemble, path: str) -> None:

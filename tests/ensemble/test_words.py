@@ -16,6 +16,9 @@ def test_monitoring_finds_who_leads_and_who_follows(three: Ensemble) -> None:
     client = client_of(f"127.0.0.1:{leader.port}")
     client.create("/words", b"x" * 100)
     client.stop()
+    three.settled()
+    # Strangers that other tests were are gone as soon as the leader has read their ends.
+    wait_for(lambda: leader.mntr()["zk_learners"] == "2")
     rows = leader.mntr()
     assert rows["zk_server_state"] == "leader"
     assert rows["zk_peer_state"] == "leading - broadcast"

@@ -38,7 +38,7 @@ class Writer:
         self.acknowledged: list[str] = []
         self.longest_seconds = 0.0  # between two acknowledgements
         self._client = client_of(hosts)
-        self._client.create(self.root)
+        self._client.retry(self._client.ensure_path, self.root)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name=name)
 
