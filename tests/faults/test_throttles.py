@@ -112,7 +112,7 @@ def test_what_waits_too_long_for_room_is_refused_in_order(tmp_path: Path) -> Non
 
 def test_requests_wait_for_room_and_all_are_served(tmp_path: Path) -> None:
     """One client sends more than there is room for; the others have their turns between."""
-    count = 3000
+    count = 1000
     with Replica(tmp_path, 2, THROTTLE) as replica:
         greedy = replica.connect()
         ask(greedy, requests.create(PATH))

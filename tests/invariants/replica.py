@@ -25,7 +25,7 @@ from tests.conformance.wire import ClosedError, Connection, DeadlineError, conne
 from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).parents[2]
-WAIT_SECONDS: Final = 30.0
+WAIT_SECONDS: Final = 60.0
 TICK_MS: Final = 500
 _SAMPLE_SECONDS: Final = 0.01
 _PF_EXITING: Final = 4  # Source: linux/sched.h

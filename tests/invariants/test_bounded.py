@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,8 @@ def test_auth_packets(bounded: Replica) -> None:
     some = (requests.auth("digest", b"user%d:x" % number) for number in range(3000))
     started = time.monotonic()
     with Peak(bounded) as peak:
-        connection.send(*map(payload, some))
+        with suppress(ClosedError):  # it may have had enough before all is sent
+            connection.send(*map(payload, some))
         for other in others:  # the commit process is asked as well, but not the disk
             ask(other, requests.sync("/"))
         assert time.monotonic() - started < 2

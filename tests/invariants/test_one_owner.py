@@ -42,7 +42,7 @@ def test_the_old_connection_is_closed_before_the_new_one_is_told(
     replica: Replica, busy: bool
 ) -> None:
     """The session goes round, so that its connections meet on one worker and on different ones."""
-    with socket.create_connection(replica.address, timeout=10) as first:
+    with socket.create_connection(replica.address, timeout=30) as first:
         first.sendall(frame(connect_request()))
         session = read_response(read_frame(first))
         assert session.password is not None
@@ -56,7 +56,7 @@ def test_the_old_connection_is_closed_before_the_new_one_is_told(
                 write = requests.set_data("/", b"x" * 1000)
                 payload = i32(number) + i32(write.opcode) + write.body
                 old.sendall(frame(payload) * 20)
-            new = socket.create_connection(replica.address, timeout=10)
+            new = socket.create_connection(replica.address, timeout=30)
             new.sendall(frame(handshake))
             assert read_response(read_frame(new)).session_id == session.session_id
             assert closed_by_now(old), number
