@@ -29,7 +29,7 @@ from tests.conformance import requests as r
 from tests.unit.guide_clients import EVENT_SECONDS_MAX, Events, KazooClientOf, Raw, wait_until
 
 Connect = Callable[..., KazooClient]
-TICK_MS = 500
+TICK_MS = 1000
 CREATED, DELETED, CHANGED, CHILD = range(1, 5)  # event types on the wire
 
 
@@ -47,7 +47,7 @@ def connect(server: zkstore.Server) -> Iterator[Connect]:
     with ExitStack() as stack:
 
         def start(**options: object) -> KazooClient:
-            client = KazooClient(hosts=server.address, **{"timeout": 10.0, **options})
+            client = KazooClient(hosts=server.address, **{"timeout": 20.0, **options})
             stack.callback(client.close)
             stack.callback(client.stop)
             client.start(timeout=60)
@@ -295,9 +295,9 @@ def test_sessions_one_that_is_not_heard_expires_and_watchers_are_told(
 
 def test_sessions_a_ping_keeps_one_alive(connect: Connect, root: str) -> None:
     """Sessions: an idle client sends pings, so that the session lives on."""
-    idle, busy = connect(timeout=6 * TICK_MS / 1000), connect()
+    idle, busy = connect(timeout=4 * TICK_MS / 1000), connect()
     idle.create(f"{root}/e", ephemeral=True)
-    deadline = time.monotonic() + 11 * TICK_MS / 1000
+    deadline = time.monotonic() + 7 * TICK_MS / 1000
     while time.monotonic() < deadline:
         assert busy.exists(f"{root}/e")
 
