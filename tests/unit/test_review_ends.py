@@ -101,6 +101,30 @@ def test_no_session_expires_right_after_a_stall(
     assert asyncio.run(run()) == [1, 0]
 
 
+def test_sessions_expire_though_every_beat_is_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a disk whose every flush takes most of a second, while others write all the time."""
+
+    async def run() -> int:
+        settings = Settings(data_dir=str(tmp_path), disk_reserve_bytes=1 << 20)
+        server = CommitServer(settings, open_writer(settings, Disk()), asyncio.get_running_loop())
+        tracker = server.loop.sessions.tracker
+        began = time.monotonic()
+        tracker.add(7, 4000, int(began * 1000))
+        for beat in range(1, 21):
+            monkeypatch.setattr(time, "monotonic", lambda now=began + 0.8 * beat: now)
+            server.keeper._beat()
+            server.loop.turn()
+            if not tracker.sessions:
+                break
+        monkeypatch.undo()
+        server.abandon()
+        return beat
+
+    assert 4 / 0.8 < asyncio.run(run()) < 14
+
+
 def test_a_client_that_is_gone_when_it_is_accepted_costs_nothing() -> None:
     class Gone(socket.socket):
         def setsockopt(self, *_: Any) -> None:

@@ -29,6 +29,7 @@ _log = logging.getLogger("zkstore.keeper")
 _SLOW_CHECK_S: Final = 1.0
 _SWEEP_PAGE: Final = 4000  # containers and TTL nodes looked at in one beat: some 20 ms
 _STALE_VIEW_CHECKS: Final = 3  # seconds that a view may live
+_LATE_BEATS_MAX: Final = 4  # in a row at which nobody expires: a disk may be slow for ever
 
 
 class Keeper:
@@ -49,6 +50,7 @@ class Keeper:
         self._on_stale_reader = on_stale_reader
         self._expiry_due = self._slow_due = self._checkpoint_due = time.monotonic()
         self._sweep_due = self._beat_due = self._checkpoint_due
+        self._late_beats = 0  # in a row
         self._sweep_since: bytes | None = None  # where the sweep under way goes on
         self._sweep_allowance = 0.0
         self._held: dict[tuple[int, int], int] = {}  # (pid, LMDB's transaction id) → checks seen
@@ -75,8 +77,10 @@ class Keeper:
             loop.retry()
         now = time.monotonic()
         late, self._beat_due = now > self._beat_due, now + 2 * HEARTBEAT_INTERVAL_MS / 1000
+        self._late_beats = self._late_beats + 1 if late else 0
         # After a stall, what clients sent meanwhile is read first: they are not charged for it.
-        if now >= self._expiry_due and not late:
+        if now >= self._expiry_due and (not late or self._late_beats > _LATE_BEATS_MAX):
+            self._late_beats = 0
             self._expiry_due = now + min(settings.tick_time_ms, 1000) / 2000
             loop.sessions.expire()
         if now >= self._slow_due:
