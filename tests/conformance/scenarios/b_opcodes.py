@@ -52,11 +52,13 @@ def create_ttl(s: Scenario) -> None:
     client.call(r.exists("/t/a"))
     client.call(r.create_ttl("/t/a", ttl_ms=3_600_000))
     client.call(r.create_ttl("/t/s-", ttl_ms=3_600_000, flags=r.TTL_SEQUENTIAL))
-    for ttl_ms in (0, -1, -5, 1 << 40, 1 << 62, (1 << 40) - 1, 1):
+    for ttl_ms in (0, -1, -5, 1 << 40, 1 << 62, (1 << 40) - 1):
         client.call(r.create_ttl(f"/t/ttl{ttl_ms}", ttl_ms=ttl_ms))
     s.note("a time to live with a mode that has none")
     for flags in (r.PERSISTENT, r.EPHEMERAL, r.SEQUENTIAL, r.CONTAINER, 9):
         client.call(r.create_ttl(f"/t/flags{flags}", ttl_ms=1000, flags=flags))
+    s.note("last, as its end takes a zxid at any time")
+    client.call(r.create_ttl("/t/ttl1", ttl_ms=1))
 
 
 @scenario

@@ -68,9 +68,9 @@ def container_by_flag_only_is_persistent(s: Scenario) -> None:
 @scenario
 def ttl_node_goes(s: Scenario) -> None:
     client = s.client()
-    client.call(r.create_ttl("/t/short", b"x", ttl_ms=1))
     client.call(r.create_ttl("/t/long", b"x", ttl_ms=3_600_000))
     client.call(r.multi(r.create_ttl("/t/parent", ttl_ms=1), r.create("/t/parent/child")))
+    client.call(r.create_ttl("/t/short", b"x", ttl_ms=1))
     s.note("wait for the short one; one with a child and one with time left stay")
     client.until_gone("/t/short")
     client.call(r.get_children("/t"))
