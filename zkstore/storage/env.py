@@ -15,7 +15,7 @@ Design: one unnamed database of LMDB, never a writable map (a sparse map on a fu
   is in use), no flush of its own: the checkpointer does it. A tree that came in as a whole takes
   the old one's place with a checkpoint that names it: a name anywhere else would be one more state
   that a crash can leave.
-Not here: replaying (the writer does, then takes the first checkpoint), key layout (schema.py).
+Not here: replaying (the writer does), key layout (schema.py).
 """
 
 from __future__ import annotations
