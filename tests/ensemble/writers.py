@@ -21,11 +21,13 @@ from tests.ensemble.ensemble import Member
 WRITES_MAX: Final = 20_000
 _PAUSE_SECONDS: Final = 0.05
 _SESSION_SECONDS: Final = 6.0
+# By itself it would pause for twice as long each time, up to a minute.
+_RECONNECTING: Final = {"max_tries": -1, "delay": 0.1, "max_delay": 1.0}
 
 
 def client_of(hosts: str, seconds: float = _SESSION_SECONDS) -> KazooClient:
     """A client that is connected."""
-    client = KazooClient(hosts, timeout=seconds)
+    client = KazooClient(hosts, timeout=seconds, connection_retry=dict(_RECONNECTING))
     client.start(30)
     return client
 
