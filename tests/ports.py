@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
@@ -32,6 +33,7 @@ def _blocks() -> Iterator[range]:
 
 
 _ports: Final = (port for block in _blocks() for port in block)
+_lock: Final = threading.Lock()
 
 
 def free_ports(count: int) -> list[int]:
@@ -41,11 +43,12 @@ def free_ports(count: int) -> list[int]:
     the kernel gives to who dials, so that none is taken that way.
     """
     sockets: list[socket.socket] = []
-    for port in _ports:
-        with suppress(OSError):
-            sockets.append(socket.create_server(("127.0.0.1", port)))
-        if len(sockets) == count:
-            break
+    with _lock:
+        for port in _ports:
+            with suppress(OSError):
+                sockets.append(socket.create_server(("127.0.0.1", port)))
+            if len(sockets) == count:
+                break
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
