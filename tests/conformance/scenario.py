@@ -285,6 +285,20 @@ class Scenario:
     def client(self, **fields: Unpack[Handshake]) -> Client:
         return self.socket().connect(**fields)
 
+    def admitted(self) -> Client:
+        """A client where few are let in: a server may notice late that another one has gone."""
+        deadline = time.monotonic() + FRAME_SECONDS_MAX
+        while True:
+            kept = len(self.lines)
+            client = self.client()
+            if client.session_id:
+                return client
+            assert time.monotonic() < deadline, "nobody is let in"
+            client.connection.close()
+            self._clients.remove(client)
+            del self.lines[kept:]
+            time.sleep(0.05)
+
     def note(self, text: str) -> None:
         self.lines.append(f"# {text}")
 

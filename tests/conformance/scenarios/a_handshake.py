@@ -186,12 +186,12 @@ def connection_without_handshake_is_dropped(s: Scenario) -> None:
 
 @on_server(settings={"maxClientCnxns": "2"})
 def connections_per_address(s: Scenario) -> None:
-    first, second = s.client(), s.client()
+    first, second = s.admitted(), s.admitted()
     s.client().expect_close()
     first.alive()
     second.call(r.close_session())
     second.expect_close()
-    s.client().alive()
+    s.admitted().alive()
 
 
 @on_server(properties={"jute.maxbuffer": "2000"})
