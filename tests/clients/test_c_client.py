@@ -10,7 +10,8 @@ from kazoo.client import KazooClient
 
 from tests.clients.support import Program, Proxy, run, tool, wait_until
 
-pytestmark = pytest.mark.clients
+# Programs are started, and compiled or installed, each with a time limit of its own.
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 _SOURCE = Path(__file__).with_name("client.c")
 _HEADER = Path("/usr/include/zookeeper/zookeeper.h")

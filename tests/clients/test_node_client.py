@@ -11,7 +11,8 @@ from kazoo.client import KazooClient
 
 from tests.clients.support import Program, Proxy, run, tool, wait_until
 
-pytestmark = pytest.mark.clients
+# Programs are started, and compiled or installed, each with a time limit of its own.
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 _PROGRAM: Final = Path(__file__).with_name("client.js")
 _PACKAGE: Final = "node-zookeeper-client@1.1.3"

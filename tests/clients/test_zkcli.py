@@ -20,7 +20,8 @@ from tests.conformance import servers
 from tests.conformance.runner import APACHE_39_VARIABLE
 from tests.conformance.servers import Server
 
-pytestmark = pytest.mark.clients
+# Programs are started, and compiled or installed, each with a time limit of its own.
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 _MAIN: Final = "org.apache.zookeeper.ZooKeeperMain"
 

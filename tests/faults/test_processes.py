@@ -29,6 +29,7 @@ from tests.invariants.replica import (
 )
 
 CLIENTS = 12
+READY_AGAIN = "all processes are ready again"
 
 
 class Session:
@@ -99,7 +100,7 @@ def test_a_killed_worker_takes_only_its_connections(tmp_path: Path) -> None:
             assert cut == its
             for one in cut:
                 one.come_back()
-            wait_for(lambda: replica.output.count("all processes are ready again") == number)  # noqa: B023
+            wait_for(lambda: replica.output.count(READY_AGAIN) == number)  # noqa: B023
             assert len(replica.workers()) == 3
         assert len(its) < len(sessions)
         assert replica.commit() == commit
