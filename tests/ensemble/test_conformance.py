@@ -40,8 +40,12 @@ PLAYED: Final = [
 def a_follower(
     folder: Path, settings: Mapping[str, str], properties: Mapping[str, str]
 ) -> Iterator[Server]:
-    """One of three replicas, as a server to run scenarios against."""
-    with Ensemble(folder, 3, {**SETTINGS, **PROPERTIES, **settings, **properties}) as ensemble:
+    """One of three replicas, as a server to run scenarios against.
+
+    Sessions of a second are made in some: three replicas' flushes may not take as long.
+    """
+    lines = {**SETTINGS, **PROPERTIES, "forceSync": "no", **settings, **properties}
+    with Ensemble(folder, 3, lines) as ensemble:
         yield ensemble.followers()[0].as_server()
 
 
