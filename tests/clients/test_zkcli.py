@@ -133,6 +133,7 @@ def _masked(text: str) -> list[str]:
 _IDENTITY: Final = re.compile(r"(ip|digest): ")
 _LEFT_OUT: Final = re.compile(
     r"SLF4J|^\d{4}-\d\d-\d\d |^\d\d:\d\d:\d\d|log4j|^at org|^Connecting to|JLine|^WATCHER::"
+    "|^WatchedEvent state:Closed"  # the client's own; whether it is in time for the end is chance
 )
 
 
