@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.partitions.conftest import storming
 from tests.partitions.hosts import Hosts
-from tests.partitions.replicas import ZKSTORE, Ensemble, wait_for
+from tests.partitions.replicas import ZKSTORE, Ensemble, Replica, wait_for
 from tests.tools.apache_server import classpaths
 
 APACHE = classpaths()
@@ -26,11 +27,15 @@ _PATIENT = {"syncLimit": "20"}
 _LESS_PATIENT = {"syncLimit": "12"}
 
 
+def mismatches(replica: Replica) -> re.Match[str] | None:
+    return _MISMATCHES.search(replica.word("mntr"))
+
+
 def agree(ensemble: Ensemble) -> None:
     """No replica found a tree digest that was not the leader's."""
     for number, replica in ensemble.replicas.items():
-        found = wait_for(lambda one=replica: _MISMATCHES.search(one.word("mntr")))  # type: ignore[misc]
-        assert found[1] == "0", f"replica {number}; {ensemble.tails()}"
+        found = wait_for(partial(mismatches, replica))
+        assert found and found[1] == "0", f"replica {number}; {ensemble.tails()}"
 
 
 def others(ensemble: Ensemble, number: int) -> frozenset[int]:
