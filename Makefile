@@ -46,6 +46,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.crash.member_powerloss --seeds $(SEEDS) $(ARGS)
 	$(BIN)/python -m tests.crash.server_kills $(ARGS)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+	$(BIN)/python -m pytest -q --hypothesis-profile=soak tests/property
 	$(BIN)/python -m pytest -q -m apache tests/conformance tests/tools
 
 # The data directory is the user's and is never cleaned.

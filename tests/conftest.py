@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A slow machine is no failure; what was found is printed so that it can be repeated.
-settings.register_profile(
-    "zkstore", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
+# A slow machine is no failure; what was found is printed so that it can be repeated. `make test`
+# looks at the same examples in each run, `make soak` at new ones.
+_patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("zkstore", _patient, derandomize=True)
+settings.register_profile("soak", _patient, max_examples=1000)
 settings.load_profile("zkstore")
 
 # A test that does not end shall fail by a MemoryError, not take the machine down with it. Shared
