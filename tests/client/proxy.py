@@ -15,7 +15,7 @@ class Proxy:
         host, _, port = target.partition(":")
         self._target = (host, int(port))
         self._server: asyncio.Server | None = None
-        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()  # of clients, and of the server
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._pumps: set[asyncio.Task[None]] = set()
@@ -37,9 +37,8 @@ class Proxy:
 
     def cut(self) -> None:
         """Lose every connection there is, with all that is on its way."""
-        for pair in self._pairs:
-            for writer in pair:
-                writer.transport.abort()
+        for writer in self._ends:
+            writer.transport.abort()
 
     def hold(self) -> None:
         """Let nothing through any more, and keep the connections open."""
@@ -50,13 +49,16 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self._ends.add(writer)  # at once: a cut means this one, too
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
         except OSError:  # the server is down
             writer.transport.abort()
+            self._ends.discard(writer)
             return
-        pair = (writer, far_writer)
-        self._pairs.add(pair)
+        self._ends.add(far_writer)
+        if writer.transport.is_closing():
+            far_writer.transport.abort()
         pumps = [
             asyncio.ensure_future(self._pump(reader, far_writer)),
             asyncio.ensure_future(self._pump(far_reader, writer)),
@@ -64,7 +66,7 @@ class Proxy:
         self._pumps.update(pumps)
         await asyncio.wait(pumps)
         self._pumps.difference_update(pumps)
-        self._pairs.discard(pair)
+        self._ends -= {writer, far_writer}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

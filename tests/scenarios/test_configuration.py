@@ -93,7 +93,7 @@ def test_updates_by_version_are_all_kept(place: Place, clients: Clients, root: s
 
     def work(client: KazooClient) -> None:
         for number in range(15):
-            add(client, f"{client.client_id[0]}-{number}")
+            add(client, f"{workers.index(client)}-{number}")
 
     with together(work, workers):
         place.crash()

@@ -182,13 +182,13 @@ def test_a_barrier_holds_until_it_is_lifted(place: Place, clients: Clients, root
 
 def test_all_enter_and_leave_together(clients: Clients, root: str) -> None:
     """Nobody computes before all are in; nobody goes on before all are done."""
-    inside: list[str] = []
+    inside: list[KazooClient] = []
     left: list[int] = []
 
     def work(client: KazooClient) -> None:
         double = DoubleBarrier(client, root, num_clients=4)
         double.enter()
-        inside.append(str(client.client_id[0]))
+        inside.append(client)
         wait_until(lambda: len(inside) == 4)
         double.leave()
         left.append(len(inside))

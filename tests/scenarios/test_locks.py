@@ -42,7 +42,7 @@ def test_one_at_a_time_through_a_crash(place: Place, clients: Clients, root: str
     half = threading.Barrier(len(contenders) + 1)
 
     def work(client: KazooClient) -> None:
-        lock = client.Lock(root, str(client.client_id[0]))
+        lock = client.Lock(root, str(contenders.index(client)))
         for turn in range(6):
             if turn == 3:
                 half.wait(60)
