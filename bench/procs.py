@@ -10,7 +10,7 @@ Source: clock_getcpuclockid(3); proc(5), smaps_rollup.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,17 +24,10 @@ def process_tree(root: int) -> list[int]:
     Raises: ProcessLookupError if there is no such process, or only its zombie.
     """
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended meanwhile
-            # The command's name is in parentheses and may hold any character.
-            state, parent = stat[stat.rindex(")") + 2 :].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(entry.name))
-                children.setdefault(int(entry.name), [])
+    for pid, (state, parent, *_) in _all():
+        if state != "Z":
+            children.setdefault(int(parent), []).append(pid)
+            children.setdefault(pid, [])
     if root not in children:
         raise ProcessLookupError(f"no process {root}")
     tree = [root]
@@ -45,16 +38,21 @@ def process_tree(root: int) -> list[int]:
 
 def lives_in_group(group: int) -> bool:
     """Whether a process of this group is there; a zombie is not."""
+    return any(
+        int(of_group) == group and state not in "ZX" for _, (state, _, of_group, *_) in _all()
+    )
+
+
+def _all() -> Iterator[tuple[int, list[str]]]:
+    """Every process: its pid, and what the kernel tells of it, from its state on."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 stat = (entry / "stat").read_text()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended meanwhile
-            state, _, of_group = stat[stat.rindex(")") + 2 :].split()[:3]
-            if int(of_group) == group and state not in "ZX":
-                return True
-    return False
+            # The command's name is in parentheses and may hold any character.
+            yield int(entry.name), stat[stat.rindex(")") + 2 :].split()
 
 
 @dataclass(frozen=True, slots=True)
