@@ -50,8 +50,8 @@ from zkstore.zab.ready import HardState, Proposal, Ready
 
 _PAGE: Final = 4096
 _OVERHEAD_PAGES: Final = 6  # branches, log, free list and meta page of one commit, roughly
-# One LMDB transaction of a replay. With more, LMDB's list of changed pages costs more than is saved
-# by writing fewer pages twice.
+# One LMDB transaction of a replay. Larger ones were slower, though they write fewer pages twice:
+# measured, ARCHITECTURE "Where the time goes".
 REPLAY_TXNS_MAX: Final = 1000
 REPLAY_BYTES_MAX: Final = 4 << 20
 RECEIVED_DECODED_MAX: Final = 4096  # of a leader's txns, kept until they are applied
